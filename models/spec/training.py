@@ -1,0 +1,129 @@
+"""The part of a job spec that every family shares: data, optimizer, budget, intervals, seed."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from models.spec.data import DataSpec
+from models.spec.fields import Images, Model, Seed, Steps, Text
+from models.spec.optimizer import OptimizerSpec
+
+
+class Precision(StrEnum):
+    """`fp32`; `bf16` (autocast); `auto`: bf16 on CUDA devices that have it in hardware, else fp32."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class MemoryFormat(StrEnum):
+    """Layout of the images in memory; `auto` times a few steps of each and keeps the faster."""
+
+    AUTO = "auto"
+    CONTIGUOUS = "contiguous"
+    CHANNELS_LAST = "channels_last"
+
+
+class Budget(Model):
+    """How long to train: `images` real images shown, or `steps` updates. Exactly one."""
+
+    images: Images | None = Field(None, description="Real images shown to the trained network.")
+    steps: Steps | None = Field(None, description="Updates of the trained network (D of a GAN).")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Budget":
+        if (self.images is None) == (self.steps is None):
+            raise ValueError("give exactly one of images and steps")
+        return self
+
+
+class Interval(Model):
+    """How often something happens: every so many images, or steps; left out, it is derived."""
+
+    every_images: Images | None = Field(None, description="Interval in real images shown.")
+    every_steps: Steps | None = Field(None, description="Interval in steps.")
+
+    @model_validator(mode="after")
+    def _at_most_one(self) -> "Interval":
+        if self.every_images is not None and self.every_steps is not None:
+            raise ValueError("give at most one of every_images and every_steps")
+        return self
+
+
+class EvaluationSpec(Interval):
+    """Measure the networks on images that they were never trained on. Left out: 10 times a run."""
+
+    samples: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1000, description="Images to measure on, as far as so many were held out."
+    )
+
+
+class CheckpointsSpec(Interval):
+    """When the weights are stored; the last step always is. Left out: 10 times a run."""
+
+
+class SamplesSpec(Interval):
+    """Grids of images made while training, always from the same noise. Left out: 20 times a run."""
+
+    count: Annotated[int, Field(ge=1, le=256)] = Field(64, description="Images in a grid.")
+
+
+class EmaSpec(Model):
+    """An exponential moving average of the weights, which then makes the samples; buffers are copied."""
+
+    half_life_images: Images | None = Field(
+        None,
+        description="Images after which a weight counts half. Left out: 5 % of the run, at most "
+        "20,000 (GAN) or 900,000 (diffusion: about decay 0.9999 at batch 128).",
+    )
+    ramp: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.05, description="Early on the half-life is at most this fraction of the images shown so far."
+    )
+
+
+class TrainingSpec(Model):
+    """What the specs of both families share."""
+
+    preset: Text | None = Field(None, max_length=64, description="Preset that this spec started from.")
+    name: Text | None = Field(None, max_length=100, description="A name for people.")
+    dataset: Text = Field(
+        "digits", max_length=100, description="`digits`, `fashion-mnist` or a dataset's id."
+    )
+    seed: Seed | None = Field(
+        None, description="Fixes every random choice. Left out: drawn, and written here."
+    )
+    data: DataSpec = Field(default_factory=DataSpec, description="How images are shown to the networks.")
+    budget: Budget = Field(Budget(images=100_000), description="How long to train.")
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        64, description="Images a step, over all parts."
+    )
+    accumulation: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="Equal parts in which a batch is computed to save memory; divides `batch_size`."
+    )
+    optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec, description="Holds for all networks.")
+    ema: EmaSpec | None = Field(None, description="Averaged weights; null trains without.")
+    evaluation: EvaluationSpec | None = Field(None, description="Measuring while training; null does not.")
+    checkpoints: CheckpointsSpec = Field(
+        default_factory=CheckpointsSpec, description="When weights are stored."
+    )
+    samples: SamplesSpec = Field(default_factory=SamplesSpec, description="When sample grids are made.")
+    log_every_steps: Steps | None = Field(
+        None, description="Steps that one point of a metric averages. Left out: about 1,000 points a run."
+    )
+    precision: Precision = Field(Precision.AUTO, description="Arithmetic of the networks.")
+    memory_format: MemoryFormat = Field(MemoryFormat.AUTO, description="Layout of images in memory.")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="CPU threads of a step. Left out: the first worker's, and written here."
+    )
+    metadata: dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]] = Field(
+        default_factory=dict, max_length=16, description="Your own labels; jobs can be listed by them."
+    )
+
+
+class OptimizersSpec(Model):
+    """Optimizers of single networks, where they differ from `optimizer`."""
+
+    generator: OptimizerSpec | None = None
+    discriminator: OptimizerSpec | None = None
