@@ -1,0 +1,1 @@
+"""Loss functions as plain tables, keyed by the spec's enums."""

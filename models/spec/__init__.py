@@ -4,7 +4,8 @@ from models.spec.data import BUILTIN_DATASETS, RESOLUTIONS, DataSpec, DatasetFac
 from models.spec.diffusion import DiffusionSpec
 from models.spec.fields import MAX_SEED, FieldError, SpecError
 from models.spec.gan import GanSpec
-from models.spec.resolve import JobSpec, Plan, every_steps, load_spec, resolve, total_steps
+from models.spec.job import JobSpec
+from models.spec.resolve import Plan, every_steps, load_spec, resolve, total_steps
 from models.spec.rules import sampler_errors
 from models.spec.sampling import SamplerKind, SamplerSpec
 

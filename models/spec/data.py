@@ -60,3 +60,10 @@ class DataSpec(Model):
         description="Fraction of the images that is never trained on and that evaluations use; "
         "0 while `evaluation` is null.",
     )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width; raises ValueError while the spec is not resolved."""
+        if self.resolution is None or self.channels is None:
+            raise ValueError("data.resolution and data.channels are open: resolve the spec first")
+        return self.channels, self.resolution, self.resolution

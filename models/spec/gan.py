@@ -10,7 +10,7 @@ from models.spec.training import OptimizersSpec, TrainingSpec
 
 
 class Init(StrEnum):
-    """`normal`: N(0, 0.02) as in DCGAN (Radford et al. 2016). `kaiming`: He et al. 2015, fan-in, ReLU gain."""
+    """`normal`: N(0, 0.02) as in DCGAN (Radford et al. 2016). `kaiming`: He et al. 2015, fan-in."""
 
     NORMAL = "normal"
     KAIMING = "kaiming"

@@ -9,15 +9,12 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from models.spec.data import DatasetFacts
-from models.spec.diffusion import DiffusionSpec
 from models.spec.fields import FieldError, SpecError
 from models.spec.gan import GanSpec
+from models.spec.job import FAMILIES, JobSpec
 from models.spec.merge import merge
 from models.spec.rules import broken_rules, warnings
 from models.spec.training import Interval
-
-JobSpec = GanSpec | DiffusionSpec
-FAMILIES: dict[str, type[GanSpec] | type[DiffusionSpec]] = {"gan": GanSpec, "diffusion": DiffusionSpec}
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from models.spec.data import DatasetFacts
 from models.spec.diffusion import DiffusionSpec
 from models.spec.fields import FieldError
 from models.spec.gan import GanSpec
+from models.spec.job import JobSpec
 from models.spec.sampling import SamplerKind, SamplerSpec
 
-JobSpec = GanSpec | DiffusionSpec
 SMALLEST_NORMALISED_BATCH = 8
 
 

@@ -1,0 +1,105 @@
+"""What a training run tells, as frozen dataclasses that travel as JSON."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Started:
+    """The run begins; `spec` is resolved for this device: posted again it repeats the run exactly."""
+
+    type: ClassVar[str] = "started"
+    spec: dict[str, Any]
+    parameters: dict[str, int]
+    steps: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`step` updates are done; `metrics` are means since the last Progress."""
+
+    type: ClassVar[str] = "progress"
+    step: int
+    images: int
+    images_per_second: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A grid of images was written to `path`, relative to the run's folder."""
+
+    type: ClassVar[str] = "sampled"
+    step: int
+    images: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint was written, whole, to `path`, relative to the run's folder."""
+
+    type: ClassVar[str] = "saved"
+    step: int
+    images: int
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The networks were measured on `samples` images that they were never trained on."""
+
+    type: ClassVar[str] = "evaluated"
+    step: int
+    images: int
+    scores: dict[str, float]
+    samples: int
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something about the run that a person should know; `level` is `warning` or `error`."""
+
+    type: ClassVar[str] = "alert"
+    step: int
+    level: str
+    message: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The budget is spent; the last checkpoint is already told."""
+
+    type: ClassVar[str] = "finished"
+    step: int
+    images: int
+    seconds: float
+
+
+Event = Started | Progress | Sampled | Saved | Evaluated | Alert | Finished
+_EVENTS: dict[str, type[Event]] = {
+    event.type: event for event in (Started, Progress, Sampled, Saved, Evaluated, Alert, Finished)
+}
+
+
+def event_to_json(event: Event) -> dict[str, Any]:
+    """The event as a JSON object with its `type`."""
+    return {"type": event.type, **asdict(event)}
+
+
+def event_from_json(data: dict[str, Any]) -> Event:
+    """The event that `event_to_json` wrote; raises KeyError for an unknown type, TypeError for other fields."""
+    fields = dict(data)
+    return _EVENTS[fields.pop("type")](**fields)
+
+
+class TrainingError(Exception):
+    """A run that cannot go on: a stable code, what happened, and what to try."""
+
+    def __init__(self, code: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.code, self.message, self.hint = code, message, hint

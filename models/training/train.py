@@ -1,0 +1,66 @@
+"""The one entry point: a resolved spec and a dataset in, events out."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from models.data import BatchStream, PackedDataset, split
+from models.spec import GanSpec, JobSpec, total_steps
+from models.training.diffusion import diffusion_recipe
+from models.training.events import Event, Started
+from models.training.gan import gan_recipe
+from models.training.loop import run
+from models.training.recipe import Recipe
+from models.training.settle import place_networks, settle
+
+
+def train(spec: JobSpec, dataset: PackedDataset, out: Path, *, device: str = "cpu") -> Iterator[Event]:
+    """Train by a resolved `spec`, writing pictures and checkpoints below `out`.
+
+    The first event holds the spec as settled for this device; on a CPU, training by it again gives the same
+    losses to the last bit. Seeds torch's global generator and sets its thread count.
+    Raises TrainingError when the run cannot go on.
+    """
+    place = torch.device(device)
+    spec = settle(spec, place, build_recipe)
+    recipe = build_recipe(spec, place)
+    parameters = {
+        name: sum(weights.numel() for weights in network.parameters())
+        for name, network in recipe.networks.items()
+    }
+    yield Started(spec.model_dump(mode="json"), parameters, total_steps(spec), device)
+
+    channels, resolution, _ = spec.data.image_shape
+    images = dataset.at(resolution, channels)
+    trained, held_out = split(images, spec.data.held_out)
+    stream = BatchStream(
+        images,
+        spec.batch_size,
+        seed=derived_seed(spec, "data"),
+        device=place,
+        indices=trained,
+        horizontal_flip=spec.data.horizontal_flip,
+    )
+    measured = min(spec.evaluation.samples if spec.evaluation else 0, len(held_out), len(trained))
+    to_evaluate = (stream.images_at(held_out[:measured]), stream.images_at(trained[:measured]))
+    yield from run(spec, recipe, stream, to_evaluate, out)
+
+
+def build_recipe(spec: JobSpec, device: torch.device) -> Recipe:
+    """Networks, phases and optimizers; the same spec gives the same initial weights on every device."""
+    torch.manual_seed(derived_seed(spec, "weights"))
+    networks = place_networks(spec, device)
+    noise = torch.Generator(device).manual_seed(derived_seed(spec, "noise"))
+    if isinstance(spec, GanSpec):
+        return gan_recipe(spec, networks, noise)
+    return diffusion_recipe(spec, networks, noise)
+
+
+def derived_seed(spec: JobSpec, purpose: str) -> int:
+    """A seed for one purpose, independent of the others: 63 bits of a hash of the job's seed and its name."""
+    if spec.seed is None:
+        raise ValueError("the seed is open: resolve the spec first")
+    digest = hashlib.sha256(f"{purpose}/{spec.seed}".encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1
