@@ -1,0 +1,125 @@
+"""`atelier up` and the parts it is made of: api, worker, reconcile, migrate, ready."""
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from service.commands.connection import connect
+from service.commands.output import say
+
+if TYPE_CHECKING:
+    from service.local import Stack
+
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
+Port = Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65535)]
+
+
+class Kind(StrEnum):
+    """The kinds of worker, each with a queue of its own."""
+
+    TRAIN = "train"
+    SAMPLE = "sample"
+    PREPARE = "prepare"
+
+
+# One training at a time; pictures and short questions beside each other; one packing at a time.
+CONCURRENCY = {Kind.TRAIN: 1, Kind.SAMPLE: 4, Kind.PREPARE: 1}
+
+
+def up(
+    *,
+    data: Annotated[Path, typer.Option(help="Folder for everything it keeps.")] = Path("atelier-data"),
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[str, typer.Option(help="How many of each kind.")] = "train=1,sample=1,prepare=1",
+) -> None:
+    """Run the whole service on this machine until Ctrl-C."""
+    from service.interruption import Interrupted, Interruption
+
+    counts = parse_workers(workers)
+    with Interruption() as interruption:
+        try:
+            from service.local import Stack
+
+            say("Starting …")
+            with Stack(data, interruption, host, port, counts) as stack:
+                announce(stack)
+                stack.watch()
+        except Interrupted:
+            say("Stopped.")
+
+
+def api(*, host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Serve the HTTP API."""
+    replace_process(
+        *("uvicorn", "service.api.app:create_app", "--factory", "--host", host, "--port", str(port)),
+        *("--no-server-header", "--timeout-graceful-shutdown", "3"),
+    )
+
+
+def worker(kind: Annotated[Kind, typer.Argument(help="What it works on.")]) -> None:
+    """Run a worker: trainings, images, or datasets."""
+    replace_process(
+        *(
+            "celery",
+            "--app",
+            "worker.app",
+            "worker",
+            "--queues",
+            kind,
+            "--hostname",
+            f"{kind}-{os.getpid()}@%h",
+        ),
+        *("--pool", "threads", "--concurrency", str(CONCURRENCY[kind]), "--loglevel", "INFO"),
+        *("--without-mingle", "--without-gossip", "--without-heartbeat"),
+    )
+
+
+def reconcile() -> None:
+    """Bring back jobs whose worker or message was lost; run one or several."""
+    replace_process("worker.reconciler")
+
+
+def migrate() -> None:
+    """Create the database's tables, or bring them up to date."""
+    from migrations import migrate as migrate_database
+    from service.settings import load_settings
+
+    migrate_database(load_settings().database_url)
+    say("The database is up to date.")
+
+
+def ready() -> None:
+    """Say whether the service is ready; the exit status is 0 if it is."""
+    with connect() as client:
+        client.get("/readyz")
+        say(f"{client.url} is ready.")
+
+
+def announce(stack: "Stack") -> None:
+    say(f"[bold green]Atelier is ready:[/] {stack.url}   (documentation: {stack.url}/docs)")
+    if stack.key_is_new:
+        say(f"New admin API key: {stack.key_file.read_text().strip()}")
+    say(f"API key in {stack.key_file}, logs in {stack.logs}")
+    say("Ctrl-C stops it.")
+
+
+def parse_workers(text: str) -> dict[str, int]:
+    """`train=2,sample=1` as counts; a kind that is not named gets one worker."""
+    counts = {kind.value: 1 for kind in Kind}
+    for part in text.split(","):
+        name, _, count = part.strip().partition("=")
+        if name not in counts or not count.isdigit():
+            message = f"{part!r} is not one of train=N, sample=N, prepare=N"
+            raise typer.BadParameter(message, param_hint="--workers")
+        counts[name] = int(count)
+    return counts
+
+
+def replace_process(module: str, *arguments: str) -> NoReturn:
+    """Become `python -m module arguments`, in the environment that this command is installed in."""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606  (no shell is wanted)
