@@ -1,0 +1,209 @@
+"""Messages to workers through Redis: ids that ring a doorbell, questions with an answer, and announcements.
+
+Nothing here holds truth. A message that is lost costs time, and the reconciler sends it again.
+"""
+
+import asyncio
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+import redis.asyncio
+from celery import Celery
+from kombu.exceptions import KombuError, OperationalError
+
+from service.errors import Invalid, Unavailable
+
+# Every task, and the queue of the workers that take it.
+TASKS: Mapping[str, str] = {
+    "atelier.train": "train",
+    "atelier.sample": "sample",
+    "atelier.describe": "sample",
+    "atelier.export": "sample",
+    "atelier.prepare": "prepare",
+}
+SOCKET_SECONDS = 1.0
+REPLY_SECONDS = 60
+_REPLY_PREFIX = "atelier:reply:"
+_UNREACHABLE = (redis.RedisError, KombuError, OperationalError, OSError)
+
+
+class Bell(Protocol):
+    """Rings when something was announced on a channel since the last call."""
+
+    async def __call__(self, timeout: float) -> bool: ...
+
+
+class Publisher:
+    """Sends messages, best effort: with Redis away every call gives up within about a second."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._url = client_url(redis_url)
+        # Celery's default fixup imports the worker's side of Celery.
+        self._celery = Celery("atelier", broker=broker_url(redis_url), fixups=[], set_as_current=False)
+        self._celery.conf.update(
+            task_serializer="json",
+            accept_content=["json"],
+            task_ignore_result=True,
+            task_publish_retry=False,
+            broker_connection_retry=False,
+            broker_connection_max_retries=0,
+            broker_transport_options={
+                "max_retries": 0,
+                "socket_timeout": SOCKET_SECONDS,
+                "socket_connect_timeout": SOCKET_SECONDS,
+            },
+        )
+        self._redis = redis.Redis.from_url(
+            self._url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS, retry=None
+        )
+
+    def send(self, task: str, *args: Any, queue: str | None = None, expires: float | None = None) -> bool:
+        """Sends a task to its queue; False if Redis did not take it. After `expires` seconds workers drop it."""
+        try:
+            self._celery.send_task(
+                task, args=args, queue=queue or TASKS[task], expires=expires, retry=False, ignore_result=True
+            )
+        except _UNREACHABLE:
+            return False
+        return True
+
+    async def ask(
+        self, task: str, *args: Any, timeout: float, queue: str | None = None
+    ) -> dict[str, Any] | None:
+        """Sends `task(*args, reply_to)` and waits for its reply; None if none came in time."""
+        reply_to = _REPLY_PREFIX + secrets.token_hex(16)
+        try:
+            async with asyncio.timeout(timeout + 2 * SOCKET_SECONDS):
+                # A question nobody waits for any more is not worth answering, unless it is answered soon after.
+                if not await asyncio.to_thread(
+                    self.send, task, *args, reply_to, queue=queue, expires=timeout + 30
+                ):
+                    return None
+                async with self._client(timeout + SOCKET_SECONDS) as client:
+                    answer = await client.blpop([reply_to], timeout=timeout)
+        except (*_UNREACHABLE, TimeoutError):
+            return None
+        return None if answer is None else _decoded(answer[1])
+
+    def announce(self, channel: str, message: str = "") -> bool:
+        """Wakes whoever listens on the channel; False if Redis is away."""
+        try:
+            self._redis.publish(channel, message)
+        except _UNREACHABLE:
+            return False
+        return True
+
+    @contextlib.asynccontextmanager
+    async def listen(self, channel: str) -> AsyncIterator[Bell]:
+        """Listens from here on, so that what is announced between two waits is not missed.
+
+        With Redis away the bell never rings and each wait lasts its whole timeout: look at SQL between waits.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            client = await stack.enter_async_context(self._client(SOCKET_SECONDS))
+            subscription: Any = await stack.enter_async_context(client.pubsub(ignore_subscribe_messages=True))
+            try:
+                await subscription.subscribe(channel)
+            except _UNREACHABLE:
+                subscription = None
+
+            async def bell(timeout: float) -> bool:
+                nonlocal subscription
+                deadline = asyncio.get_running_loop().time() + timeout
+                while (left := deadline - asyncio.get_running_loop().time()) > 0:
+                    if subscription is None:
+                        await asyncio.sleep(left)
+                        break
+                    try:
+                        if await subscription.get_message(timeout=left) is not None:
+                            return True
+                    except _UNREACHABLE:
+                        subscription = None
+                return False
+
+            yield bell
+
+    async def wait(self, channel: str, timeout: float) -> bool:
+        """Waits for one announcement; False if none came in time. To wait again and again, use `listen`."""
+        async with self.listen(channel) as bell:
+            return await bell(timeout)
+
+    def check(self) -> None:
+        """Raises `Unavailable` unless Redis answers."""
+        try:
+            self._redis.ping()
+        except _UNREACHABLE as error:
+            raise Unavailable(
+                "redis_unavailable",
+                "Redis did not answer.",
+                hint="Check ATELIER_REDIS_URL. Jobs are accepted meanwhile, and start when it is back.",
+            ) from error
+
+    def close(self) -> None:
+        self._celery.close()
+        self._redis.close()
+
+    def _client(self, socket_timeout: float) -> redis.asyncio.Redis:
+        return redis.asyncio.Redis.from_url(
+            self._url, socket_timeout=socket_timeout, socket_connect_timeout=SOCKET_SECONDS, retry=None
+        )
+
+
+def images_channel(image_id: str) -> str:
+    """Where it is announced that a batch of images is done."""
+    return f"atelier:images:{image_id}"
+
+
+def reply(redis_url: str, reply_to: str, answer: Mapping[str, Any]) -> bool:
+    """Answers a question of `Publisher.ask`; False if Redis is away. The answer is kept for a minute."""
+    if not reply_to.startswith(_REPLY_PREFIX):
+        raise Invalid(
+            "bad_reply_key", f"{reply_to!r} is not a key for replies.", hint="Pass on the one received."
+        )
+    try:
+        with redis.Redis.from_url(
+            client_url(redis_url), socket_timeout=5, socket_connect_timeout=5, retry=None
+        ) as client:
+            client.pipeline().lpush(reply_to, json.dumps(dict(answer))).expire(
+                reply_to, REPLY_SECONDS
+            ).execute()
+    except _UNREACHABLE:
+        return False
+    return True
+
+
+def broker_url(redis_url: str) -> str:
+    """The address as Celery wants it: a socket is `redis+socket://`."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    query = parts.query.replace("db=", "virtual_host=")
+    return urlunsplit(("redis+socket", parts.netloc, parts.path, query, ""))
+
+
+def client_url(redis_url: str) -> str:
+    """The address as redis-py wants it: a socket is `unix://`."""
+    parts = urlsplit(redis_url)
+    if parts.scheme in {"redis", "rediss", "unix"}:
+        return redis_url
+    if parts.scheme != "redis+socket":
+        raise Invalid(
+            "bad_redis_url",
+            "The Redis address is not one this service can use.",
+            hint="Give redis://:password@host:6379/0, rediss://… or unix:///path/to/socket.",
+            param="redis_url",
+        )
+    return urlunsplit(("unix", parts.netloc, parts.path, parts.query.replace("virtual_host=", "db="), ""))
+
+
+def _decoded(answer: Any) -> dict[str, Any] | None:
+    try:
+        value = json.loads(answer)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

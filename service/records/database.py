@@ -1,0 +1,141 @@
+"""The one way to SQL: an engine for SQLite or PostgreSQL, and explicit transactions."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from service.errors import Invalid, Unavailable
+from service.records.columns import clock, dumps
+
+BUSY_TIMEOUT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS = 5
+# As many as FastAPI has threads, so that a request waits for the database and not for the pool.
+POOL_SIZE, POOL_OVERFLOW = 5, 35
+_WRITES = "atelier_writes"
+
+
+class Database:
+    """A database by its address; `transaction()` writes, `read()` cannot."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = build_engine(url)
+        self._writing = self.engine.execution_options(**{_WRITES: True})
+        self._reading = (
+            self.engine.execution_options(postgresql_readonly=True)
+            if self.engine.dialect.name == "postgresql"
+            else self.engine
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back if it raises. Keep it short."""
+        with _reporting_outages(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that the database itself refuses to write in. Objects stay usable after the block."""
+        with _reporting_outages(), Session(self._reading, expire_on_commit=False, autoflush=False) as session:
+            yield session
+            session.expunge_all()
+
+    def now(self) -> ColumnElement[datetime]:
+        """The SQL expression for this database's clock, in UTC."""
+        return clock()
+
+    def check(self) -> None:
+        """Raises `Unavailable` unless the database answers."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def normalised(url: str) -> URL:
+    """The address with the driver this service uses: psycopg 3 for PostgreSQL, sqlite3 for SQLite."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    backend = None if parsed is None else parsed.drivername
+    if parsed is not None and backend in {"postgresql", "postgres", "postgresql+psycopg"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    if (
+        parsed is not None
+        and backend in {"sqlite", "sqlite+pysqlite"}
+        and parsed.database not in {None, "", ":memory:"}
+    ):
+        return parsed.set(drivername="sqlite+pysqlite")
+    raise Invalid(
+        "bad_database_url",
+        "The database address is not one this service can use.",
+        hint="Give postgresql://user:password@host/name, or sqlite:///path/to/file.db.",
+        param="database_url",
+    )
+
+
+def build_engine(url: str) -> Engine:
+    parsed = normalised(url)
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(
+            parsed,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW,
+            pool_pre_ping=True,
+            pool_timeout=10,
+            json_serializer=dumps,
+            hide_parameters=True,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "atelier"},
+        )
+    Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        parsed,
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+        pool_timeout=10,
+        json_serializer=dumps,
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    # Without this Python's driver decides itself when a transaction begins, and DDL is not part of one.
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = bool(connection.get_execution_options().get(_WRITES, False))
+    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+    # A transaction that reads first and writes later cannot wait for another writer: it fails at once. Taking
+    # the write lock from the start is what makes busy_timeout hold.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _reporting_outages() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise Unavailable(
+            "database_unavailable",
+            "The database did not answer.",
+            hint="Nothing was changed; try again in a few seconds.",
+        ) from error

@@ -1,0 +1,128 @@
+"""Training jobs: created and cancelled by the API; what their workers do to them is in `leases`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import String, cast, select, update
+from sqlalchemy.orm import Session
+
+from service.errors import Conflict, Invalid, NotFound
+from service.records import events
+from service.records.columns import Now, instant
+from service.records.events import EventType
+from service.records.ids import plausible
+from service.records.leases import (
+    claim,
+    expire,
+    fence,
+    finish,
+    release,
+    renew,
+    report,
+    set_resolved,
+    stale_queued,
+)
+from service.records.pages import Page, newest_first
+from service.records.status import TERMINAL, JobStatus, allowed
+from service.records.tables import Job
+
+__all__ = [
+    "claim",
+    "create",
+    "expire",
+    "fence",
+    "finish",
+    "get",
+    "page",
+    "release",
+    "renew",
+    "report",
+    "request_cancel",
+    "set_resolved",
+    "stale_queued",
+]
+
+
+def create(session: Session, spec: Mapping[str, Any], warnings: Sequence[str], steps: int) -> Job:
+    """A new queued job for a resolved spec; publish its id after the transaction has committed."""
+    job = Job(
+        name=str(spec.get("name") or spec.get("preset") or spec["family"]),
+        spec=dict(spec),
+        preset=spec.get("preset"),
+        dataset=str(spec["dataset"]),
+        seed=int(spec["seed"]),
+        metadata_=dict(spec.get("metadata") or {}),
+        warnings=list(warnings),
+        total_steps=steps,
+    )
+    session.add(job)
+    session.flush()
+    events.add(session, job.id, EventType.QUEUED, "The job waits for a worker.")
+    return job
+
+
+def get(session: Session, job_id: str, *, lock: bool = False) -> Job:
+    """The job, or `NotFound`. `lock` keeps others from changing it until the transaction ends."""
+    query = select(Job).where(Job.id == job_id)
+    job = session.scalar(query.with_for_update() if lock else query) if plausible(job_id) else None
+    if job is None:
+        raise NotFound(
+            "job_not_found",
+            f"There is no job {job_id!r}.",
+            hint="GET /v1/jobs lists the jobs.",
+            param="job_id",
+        )
+    return job
+
+
+def page(
+    session: Session,
+    limit: int = 20,
+    after: str | None = None,
+    *,
+    status: JobStatus | Sequence[JobStatus] | None = None,
+    dataset: str | None = None,
+    preset: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Page[Job]:
+    query = select(Job)
+    if status is not None:
+        query = query.where(Job.status.in_([status] if isinstance(status, JobStatus) else list(status)))
+    if dataset is not None:
+        query = query.where(Job.dataset == dataset)
+    if preset is not None:
+        query = query.where(Job.preset == preset)
+    for key, value in (metadata or {}).items():
+        if '"' in key or "\\" in key or "\x00" in key:
+            raise Invalid(
+                "bad_metadata_key",
+                f"The metadata key {key!r} holds a quote, a backslash or NUL, which cannot be searched for.",
+                hint="Filter by another key.",
+                param="metadata",
+            )
+        query = query.where(cast(Job.metadata_[key].as_string(), String) == value)
+    return newest_first(session, query, Job.id, limit, after)
+
+
+def request_cancel(session: Session, job_id: str, now: Now = None) -> Job:
+    """Cancels a waiting job at once, asks a running one to stop, and is `Conflict` for one that is over."""
+    job = get(session, job_id, lock=True)
+    if job.status == JobStatus.CANCELLING:
+        return job
+    after = JobStatus.CANCELLED if allowed(job.status, JobStatus.CANCELLED) else JobStatus.CANCELLING
+    if job.status in TERMINAL or not allowed(job.status, after):
+        raise Conflict(
+            "job_not_cancellable",
+            f"The job is {job.status.value}; only one that is not yet over can be cancelled.",
+            hint="Nothing needs to be done.",
+        )
+    values: dict[str, Any] = {"status": after, "cancel_requested_at": instant(now)}
+    if after == JobStatus.CANCELLED:
+        values["finished_at"] = instant(now)
+    session.execute(
+        update(Job).where(Job.id == job.id).values(**values), execution_options={"synchronize_session": False}
+    )
+    session.refresh(job)
+    if after == JobStatus.CANCELLED:
+        events.add(session, job.id, EventType.CANCELLED, "The job was cancelled before it had started.")
+    return job

@@ -1,0 +1,64 @@
+"""API keys: 256 random bits behind a prefix, stored as SHA-256, compared in constant time, shown once."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from service.errors import Invalid
+from service.records.columns import Now, instant
+from service.records.tables import ApiKey
+
+PREFIX = "atl_"
+SHORTEST = 32
+
+
+def create(
+    session: Session,
+    name: str,
+    *,
+    scopes: Sequence[str] = ("admin",),
+    expires_at: datetime | None = None,
+    secret: str | None = None,
+) -> tuple[ApiKey, str]:
+    """A new key and its secret, which nothing can show again; a `secret` is only given by an operator."""
+    secret = PREFIX + secrets.token_urlsafe(32) if secret is None else secret
+    if len(secret) < SHORTEST:
+        raise Invalid(
+            "weak_key",
+            f"The API key is {len(secret)} characters long; it must be at least {SHORTEST}.",
+            hint="Leave it out, and one is made.",
+        )
+    key = ApiKey(name=name, sha256=_digest(secret), scopes=list(scopes), expires_at=expires_at)
+    session.add(key)
+    session.flush()
+    return key, secret
+
+
+def verify(session: Session, secret: str, now: Now = None) -> ApiKey | None:
+    """The key of a secret, unless there is none, or it is expired or revoked."""
+    digest = _digest(secret)
+    key = session.scalar(
+        select(ApiKey).where(
+            ApiKey.sha256 == digest,
+            ApiKey.revoked_at.is_(None),
+            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > instant(now)),
+        )
+    )
+    return key if key is not None and hmac.compare_digest(key.sha256, digest) else None
+
+
+def ensure_admin(session: Session, secret: str | None = None) -> str | None:
+    """Makes the first admin key, or the one with the given secret; the secret if it was made now, else None."""
+    known = select(ApiKey.id) if secret is None else select(ApiKey.id).where(ApiKey.sha256 == _digest(secret))
+    if session.scalar(known.limit(1)) is not None:
+        return None
+    return create(session, "admin", secret=secret)[1]
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,118 @@
+"""The curves of a job: written in batches, read as at most so many points."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypedDict
+
+from sqlalchemy import BigInteger, cast, func, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from service.records.columns import storable
+from service.records.leases import fence
+from service.records.tables import Metric
+
+# PostgreSQL and SQLite bind at most 65,535 and 32,766 values a statement.
+ROWS_A_STATEMENT = 1000
+
+
+class MetricRow(NamedTuple):
+    key: str
+    step: int
+    images: int
+    value: float
+
+
+class Series(TypedDict):
+    """One curve as columns; a value is None where it was not a finite number."""
+
+    step: list[int]
+    images: list[int]
+    value: list[float | None]
+
+
+def add(session: Session, job_id: str, rows: Iterable[MetricRow], *, attempt: int) -> bool:
+    """Writes values, replacing those of the same key and step; False: the job is no longer this attempt's."""
+    if not fence(session, job_id, attempt):
+        return False
+    latest = {(key, step): (images, value) for key, step, images, value in rows}
+    values = [
+        {"job_id": job_id, "key": key, "step": step, "images": images, "value": storable(float(value))}
+        for (key, step), (images, value) in latest.items()
+    ]
+    for start in range(0, len(values), ROWS_A_STATEMENT):
+        _upsert(session, values[start : start + ROWS_A_STATEMENT])
+    return True
+
+
+def keys(session: Session, job_id: str) -> list[str]:
+    """The names of a job's curves, in order; each costs one look into the index, however long the curves are."""
+    first = (
+        select(func.min(Metric.key).label("key")).where(Metric.job_id == job_id).cte("names", recursive=True)
+    )
+    following = (
+        select(func.min(Metric.key))
+        .where(Metric.job_id == job_id, Metric.key > first.c.key)
+        .scalar_subquery()
+    )
+    names = first.union_all(select(following).where(first.c.key.is_not(None)))
+    return [key for key in session.scalars(select(names.c.key)) if key is not None]
+
+
+def series(
+    session: Session, job_id: str, keys: Sequence[str] | None = None, max_points: int = 1000
+) -> dict[str, Series]:
+    """The curves named by `keys` (None: all), each thinned to at most `max_points` (2 or more) of its own points.
+
+    A thinned curve keeps its first and last point, and those between are spread evenly over the steps.
+    """
+    wanted = _names(session, job_id) if keys is None else sorted(set(keys))
+    curves = {key: _curve(session, job_id, key, max(2, max_points)) for key in wanted}
+    return {key: curve for key, curve in curves.items() if curve["step"]}
+
+
+_names = keys
+
+
+def _curve(session: Session, job_id: str, key: str, max_points: int) -> Series:
+    mine = (Metric.job_id == job_id, Metric.key == key)
+    short = select(literal(1)).where(*mine).limit(max_points + 1).subquery()
+    query = select(Metric.step, Metric.images, Metric.value).where(*mine).order_by(Metric.step)
+    if (session.scalar(select(func.count()).select_from(short)) or 0) > max_points:
+        query = query.where(Metric.step.in_(_spread(mine, max_points)))
+    rows = session.execute(query).all()
+    return {
+        "step": [row.step for row in rows],
+        "images": [row.images for row in rows],
+        "value": [row.value for row in rows],
+    }
+
+
+def _spread(mine: tuple[Any, ...], max_points: int) -> Any:
+    """The steps to keep: for each of `max_points` marks between first and last step, the first row at or after it.
+
+    Every mark is one look into the primary key's index, so that the cost does not grow with the curve.
+    """
+    low = select(func.min(Metric.step)).where(*mine).scalar_subquery()
+    high = select(func.max(Metric.step)).where(*mine).scalar_subquery()
+    span = select(low.label("low"), high.label("high")).cte("span")
+    first = select(cast(literal(0), BigInteger).label("number")).cte("marks", recursive=True)
+    marks = first.union_all(select(first.c.number + 1).where(first.c.number < max_points - 1))
+    mark = span.c.low + (span.c.high - span.c.low) * marks.c.number // (max_points - 1)
+    return select(
+        select(func.min(Metric.step))
+        .where(*mine, Metric.step >= mark)
+        .correlate(span, marks)
+        .scalar_subquery()
+    ).select_from(marks.join(span, literal(True)))
+
+
+def _upsert(session: Session, values: Sequence[dict[str, Any]]) -> None:
+    dialect = session.get_bind().dialect.name
+    insert = postgresql.insert(Metric) if dialect == "postgresql" else sqlite.insert(Metric)
+    statement = insert.values(values)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Metric.job_id, Metric.key, Metric.step],
+            set_={"images": statement.excluded.images, "value": statement.excluded.value},
+        )
+    )
