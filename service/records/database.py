@@ -1,11 +1,12 @@
 """The one way to SQL: an engine for SQLite or PostgreSQL, and explicit transactions."""
 
+import importlib.resources
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
@@ -15,6 +16,9 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from service.errors import Invalid, Unavailable
 from service.records.columns import clock, dumps
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 BUSY_TIMEOUT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 5
@@ -66,15 +70,11 @@ def normalised(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        parsed = None
-    backend = None if parsed is None else parsed.drivername
-    if parsed is not None and backend in {"postgresql", "postgres", "postgresql+psycopg"}:
+        parsed = URL.create("unreadable")
+    if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
         return parsed.set(drivername="postgresql+psycopg")
-    if (
-        parsed is not None
-        and backend in {"sqlite", "sqlite+pysqlite"}
-        and parsed.database not in {None, "", ":memory:"}
-    ):
+    # A database in memory is another one for each connection, and none of them outlives the process.
+    if parsed.drivername in {"sqlite", "sqlite+pysqlite"} and parsed.database not in {None, "", ":memory:"}:
         return parsed.set(drivername="sqlite+pysqlite")
     raise Invalid(
         "bad_database_url",
@@ -82,6 +82,25 @@ def normalised(url: str) -> URL:
         hint="Give postgresql://user:password@host/name, or sqlite:///path/to/file.db.",
         param="database_url",
     )
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Brings the database to `revision` in one transaction; processes that do it at once take turns."""
+    # Imported here, because only this needs Alembic, and a process that serves HTTP starts without it.
+    from alembic import command
+
+    command.upgrade(migrations_of(url), revision)
+
+
+def migrations_of(url: str) -> "Config":
+    """Alembic's configuration for a database, whatever the current folder is."""
+    from alembic.config import Config
+
+    config = Config()
+    folder = str(importlib.resources.files("migrations"))
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.attributes["database_url"] = url
+    return config
 
 
 def build_engine(url: str) -> Engine:

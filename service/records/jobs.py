@@ -120,7 +120,7 @@ def request_cancel(session: Session, job_id: str, now: Now = None) -> Job:
     if after == JobStatus.CANCELLED:
         values["finished_at"] = instant(now)
     session.execute(
-        update(Job).where(Job.id == job.id).values(**values), execution_options={"synchronize_session": False}
+        update(Job).where(Job.id == job_id).values(**values), execution_options={"synchronize_session": False}
     )
     session.refresh(job)
     if after == JobStatus.CANCELLED:

@@ -23,7 +23,7 @@ class Page(Generic[T]):
 
 def newest_first(
     session: Session,
-    query: Select[tuple[T]],
+    query: Select[Any],
     id_column: InstrumentedAttribute[Any],
     limit: int,
     after: str | None,
@@ -37,5 +37,5 @@ def newest_first(
                 param="after",
             )
         query = query.where(id_column < after)
-    rows = session.scalars(query.order_by(id_column.desc()).limit(limit + 1)).all()
+    rows: Sequence[T] = session.scalars(query.order_by(id_column.desc()).limit(limit + 1)).all()
     return Page(rows[:limit], len(rows) > limit)
