@@ -4,6 +4,7 @@ import fcntl
 import os
 import secrets
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from service.errors import AtelierError
@@ -46,13 +47,16 @@ def socket_folder(preferred: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="atelier-", dir="/tmp"))  # TMPDIR may be too long as well
 
 
-def ensure_key(database_url: str, file: Path) -> bool:
-    """Make `file` hold the secret of a valid admin key; True if a new one had to be made."""
-    database = Database(database_url)
-    with database.transaction() as session:
+def ensure_key(database_url: str, file: Path, given: str | None) -> bool:
+    """Make `file` hold a valid admin key: the given one, its own, or a new one; True for a new one."""
+    with closing(Database(database_url)) as database, database.transaction() as session:
+        if given:
+            keys.ensure_admin(session, given)
+            write_whole(file, given + "\n", mode=0o600)
+            return False
         if file.is_file() and keys.verify(session, file.read_text().strip()):
             return False
-        _, secret = keys.create(session, name="admin")
+        _, secret = keys.create(session, "admin")
         write_whole(
             file, secret + "\n", mode=0o600
         )  # before the commit: a key that nobody knows is never stored

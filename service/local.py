@@ -18,6 +18,7 @@ from service.embedded_redis import redis_configuration, redis_server
 from service.folder import LocalError, ensure_key, lock_folder, socket_folder, write_whole
 from service.interruption import Interruption
 from service.records.database import migrate
+from service.settings import load_settings
 from service.supervision import Program, Supervisor, configuration
 
 READY_SECONDS = 120
@@ -84,9 +85,12 @@ class Stack:
             "ATELIER_REDIS_URL": f"unix://{quote(str(self._run / 'redis.sock'))}",
             "ATELIER_ARTIFACTS_URL": str(self.data / "artifacts"),
         }
+        given = load_settings().admin_key
         migrate(environ["ATELIER_DATABASE_URL"])
         self.interruption.check()
-        self.key_is_new = ensure_key(environ["ATELIER_DATABASE_URL"], self.key_file)
+        self.key_is_new = ensure_key(
+            environ["ATELIER_DATABASE_URL"], self.key_file, given.get_secret_value() if given else None
+        )
         self.interruption.check()
         control = self._run / "supervisor.sock"
         configured = self.data / "run" / "supervisord.conf"
@@ -105,9 +109,9 @@ class Stack:
             Program("api", api, group="atelier"),
             Program("reconcile", (*atelier, "reconcile"), group="atelier"),
             *(
-                Program(kind, (*atelier, "worker", kind), group="atelier", count=count, stop_seconds=15)
+                Program(name, (*atelier, "worker", kind, "--name", name), group="atelier", stop_seconds=15)
                 for kind, count in self.workers.items()
-                if count
+                for name in (f"{kind}-{number}" for number in range(1, count + 1))
             ),
         ]
 

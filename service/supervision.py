@@ -28,7 +28,6 @@ class Program:
     name: str
     command: Sequence[str]
     group: str
-    count: int = 1
     stop_seconds: int = 10
 
 
@@ -61,13 +60,9 @@ def configuration(programs: Sequence[Program], *, control: Path, logs: Path) -> 
 
 
 def _section(program: Program, logs: Path) -> list[str]:
-    numbered = f"{program.name}-%(process_num)d"
     return [
         f"[program:{program.name}]",
         _setting("command", shlex.join(tether.tethered(*program.command))),
-        f"process_name={numbered if program.count > 1 else program.name}",
-        f"numprocs={program.count}",
-        "numprocs_start=1",
         "autostart=true",
         "autorestart=true",
         "startsecs=2",
@@ -76,7 +71,7 @@ def _section(program: Program, logs: Path) -> list[str]:
         "stopasgroup=true",
         "killasgroup=true",
         "redirect_stderr=true",
-        _setting("stdout_logfile", logs) + f"/{numbered if program.count > 1 else program.name}.log",
+        _setting("stdout_logfile", logs / f"{program.name}.log"),
         f"stdout_logfile_maxbytes={LOG_BYTES}",
         f"stdout_logfile_backups={LOG_BACKUPS}",
     ]

@@ -1,6 +1,7 @@
 """`atelier up` and the parts it is made of: api, worker, reconcile, migrate, ready."""
 
 import os
+import socket
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -58,23 +59,26 @@ def api(*, host: Host = "127.0.0.1", port: Port = 8000) -> None:
     replace_process(
         *("uvicorn", "service.api.app:create_app", "--factory", "--host", host, "--port", str(port)),
         *("--no-server-header", "--timeout-graceful-shutdown", "3"),
+        *("--log-level", log_level().lower()),
     )
 
 
-def worker(kind: Annotated[Kind, typer.Argument(help="What it works on.")]) -> None:
+def worker(
+    kind: Annotated[Kind, typer.Argument(help="What it works on.")],
+    *,
+    name: Annotated[str | None, typer.Option(help="Its name on this host, if there are several.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only ask a running one whether it is well.")
+    ] = False,
+) -> None:
     """Run a worker: trainings, images, or datasets."""
+    celery = ("celery", "--app", "worker.app")
+    node = f"{name or kind}@{socket.gethostname()}"
+    if check:
+        replace_process(*celery, "inspect", "ping", "--destination", node, "--timeout", "5")
     replace_process(
-        *(
-            "celery",
-            "--app",
-            "worker.app",
-            "worker",
-            "--queues",
-            kind,
-            "--hostname",
-            f"{kind}-{os.getpid()}@%h",
-        ),
-        *("--pool", "threads", "--concurrency", str(CONCURRENCY[kind]), "--loglevel", "INFO"),
+        *(*celery, "worker", "--queues", kind, "--hostname", node, "--loglevel", log_level()),
+        *("--pool", "threads", "--concurrency", str(CONCURRENCY[kind])),
         *("--without-mingle", "--without-gossip", "--without-heartbeat"),
     )
 
@@ -85,12 +89,17 @@ def reconcile() -> None:
 
 
 def migrate() -> None:
-    """Create the database's tables, or bring them up to date."""
-    from migrations import migrate as migrate_database
+    """Create or update the database's tables, and accept ATELIER_ADMIN_KEY if it is set."""
+    from service.records import database, keys
     from service.settings import load_settings
 
-    migrate_database(load_settings().database_url)
+    settings = load_settings()
+    database.migrate(settings.database_url)
     say("The database is up to date.")
+    if settings.admin_key:
+        with database.Database(settings.database_url).transaction() as session:
+            if keys.ensure_admin(session, settings.admin_key.get_secret_value()):
+                say("ATELIER_ADMIN_KEY is a valid API key from now on.")
 
 
 def ready() -> None:
@@ -123,3 +132,8 @@ def parse_workers(text: str) -> dict[str, int]:
 def replace_process(module: str, *arguments: str) -> NoReturn:
     """Become `python -m module arguments`, in the environment that this command is installed in."""
     os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606  (no shell is wanted)
+
+
+def log_level() -> str:
+    """As the settings have it, without their import: the process that follows reads and checks them all."""
+    return os.environ.get("ATELIER_LOG_LEVEL") or "INFO"
