@@ -1,6 +1,6 @@
 """Everything a client may ask for, as torch-free pydantic models: the one source of truth."""
 
-from models.spec.data import BUILTIN_DATASETS, RESOLUTIONS, DataSpec, DatasetFacts
+from models.spec.data import BUILTIN_DATASETS, RESOLUTIONS, DatasetFacts, DataSpec
 from models.spec.diffusion import DiffusionSpec
 from models.spec.fields import MAX_SEED, FieldError, SpecError
 from models.spec.gan import GanSpec

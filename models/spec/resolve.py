@@ -137,7 +137,7 @@ def _derived(spec: JobSpec, facts: DatasetFacts) -> dict[str, Any]:
 def _interval(interval: Interval, steps: int, times: int) -> dict[str, Any]:
     if interval.every_images is not None or interval.every_steps is not None:
         return {}
-    return {"every_steps": max(1, steps // times)}
+    return {"every_steps": -(-steps // times)}  # rounded up: the last one falls on the last step
 
 
 def _warmup(schedule: Mapping[str, Any], steps: int) -> dict[str, Any]:

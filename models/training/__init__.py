@@ -13,7 +13,7 @@ from models.training.events import (
     event_from_json,
     event_to_json,
 )
-from models.training.train import train
+from models.training.entry import train
 
 __all__ = [
     "Alert",

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.spec.training import EmaSpec
 
@@ -21,7 +21,8 @@ class Ema:
             raise ValueError("the spec is not resolved: ema.half_life_images is missing")
         self.network = copy.deepcopy(source).eval().requires_grad_(requires_grad=False)
         self._half_life, self._ramp = spec.half_life_images, spec.ramp
-        self._averages, self._weights = list(self.network.parameters()), list(source.parameters())
+        self._averages: list[Tensor] = list(self.network.parameters())
+        self._weights: list[Tensor] = list(source.parameters())
         self._copies, self._buffers = list(self.network.buffers()), list(source.buffers())
 
     @torch.no_grad()

@@ -92,7 +92,7 @@ def event_to_json(event: Event) -> dict[str, Any]:
 
 
 def event_from_json(data: dict[str, Any]) -> Event:
-    """The event that `event_to_json` wrote; raises KeyError for an unknown type, TypeError for other fields."""
+    """The event that `event_to_json` wrote; an unknown type raises KeyError, unknown fields TypeError."""
     fields = dict(data)
     return _EVENTS[fields.pop("type")](**fields)
 

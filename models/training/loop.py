@@ -92,7 +92,7 @@ def _update(
             losses = phase.loss(part)
         total = torch.stack([value for name, value in losses.items() if name.startswith("loss/")]).sum()
         # Only this network's gradients are computed: none for D's weights in G's phase.
-        (total / len(parts)).backward(inputs=parameters)
+        torch.autograd.backward(total / len(parts), inputs=parameters)
         means.add(losses)
     if phase.clip_grad_norm is not None:
         norm = nn.utils.clip_grad_norm_(parameters, phase.clip_grad_norm)
@@ -144,7 +144,7 @@ def _evaluate(recipe: Recipe, held_out: tuple[Tensor, Tensor], batch_size: int) 
         network.eval()
     try:
         means = Means()
-        for unseen, seen in zip(*(group.split(batch_size) for group in held_out), strict=True):
+        for unseen, seen in zip(*(torch.split(group, batch_size) for group in held_out), strict=True):
             means.add(recipe.evaluate(unseen, seen), weight=len(unseen))
         return means.read()
     finally:
