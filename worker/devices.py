@@ -1,0 +1,43 @@
+"""From ATELIER_DEVICE (auto, cpu, cuda, cuda:N) to the device that torch is told."""
+
+import re
+
+KNOWN = re.compile(r"cuda(?::(\d+))?")
+
+
+class DeviceError(Exception):
+    """The device asked for is not there; `code`, `message` and `hint` go into the job's error."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.code = "device_unavailable"
+        self.message = message
+        self.hint = hint
+
+
+def resolve_device(wanted: str) -> str:
+    """ "cpu" or "cuda:N". `auto` takes the first GPU where there is one."""
+    if wanted == "cpu":
+        return "cpu"
+    found = KNOWN.fullmatch(wanted)
+    if wanted != "auto" and not found:
+        raise DeviceError(
+            f"ATELIER_DEVICE is {wanted!r}, which names no device.",
+            "Set it to auto, cpu, or cuda:N with N the number of a GPU.",
+        )
+    gpus = count_gpus()
+    if wanted == "auto":
+        return "cuda:0" if gpus else "cpu"
+    number = int(found[1] or 0) if found else 0
+    if number >= gpus:
+        raise DeviceError(
+            f"ATELIER_DEVICE is {wanted!r}, but this machine has {gpus} GPUs that torch can use.",
+            "Set ATELIER_DEVICE to auto or cpu, or look at nvidia-smi and CUDA_VISIBLE_DEVICES.",
+        )
+    return f"cuda:{number}"
+
+
+def count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,0 +1,181 @@
+"""One trainer subprocess: its start, its events, its log, and its certain end."""
+
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+logger = logging.getLogger(__name__)
+
+Event = dict[str, Any]
+
+TRAINER = (sys.executable, "-m", "worker.trainer")
+MAX_LINE_BYTES = 4 * 1024 * 1024
+LOG_HALF_BYTES = 256 * 1024
+WAITING_EVENTS = 4096  # when so many wait to be recorded, the trainer's next write blocks: it holds its work
+
+
+class TrainerLog:
+    """What a trainer wrote to stderr: its beginning and its end, so that a flood fills no memory."""
+
+    def __init__(self, half: int = LOG_HALF_BYTES) -> None:
+        self._half = half
+        self._head = bytearray()
+        self._tail: deque[bytes] = deque()
+        self._tail_bytes = 0
+        self._dropped = 0
+        self._lock = threading.Lock()
+
+    def write(self, chunk: bytes) -> None:
+        with self._lock:
+            room = self._half - len(self._head)
+            self._head += chunk[:room]
+            if rest := chunk[room:]:
+                self._tail.append(rest)
+                self._tail_bytes += len(rest)
+            while self._tail and self._tail_bytes - len(self._tail[0]) >= self._half:
+                oldest = self._tail.popleft()
+                self._tail_bytes -= len(oldest)
+                self._dropped += len(oldest)
+
+    def content(self) -> bytes:
+        with self._lock:
+            gap = f"\n[{self._dropped} bytes left out]\n".encode() if self._dropped else b""
+            return bytes(self._head) + gap + b"".join(self._tail)
+
+    def tail(self, lines: int = 20, characters: int = 2000) -> str:
+        """The last lines, for the error of a trainer that crashed."""
+        text = self.content()[-4 * characters :].decode("utf-8", errors="replace").strip()
+        return "\n".join(text.splitlines()[-lines:])[-characters:]
+
+
+class TrainerProcess:
+    """A trainer in a session of its own, so that it and whatever it started can be ended together.
+
+    Its stdin stays open for as long as this process lives: a trainer whose supervisor is killed reads the end
+    of it and exits. `command` is the first line; the service's settings, and their passwords, stay here.
+    """
+
+    def __init__(self, command: Mapping[str, Any], *, arguments: Sequence[str] = TRAINER) -> None:
+        self._process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")},
+        )
+        self.log = TrainerLog()
+        self._events: queue.Queue[Event | None] = queue.Queue(WAITING_EVENTS)
+        self._ended = False
+        if not (self._process.stdin and self._process.stdout and self._process.stderr):
+            raise RuntimeError("Popen has made no pipes.")  # never so: it tells mypy that they are there
+        self._readers = [
+            threading.Thread(target=self._read_events, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        self._send(self._process.stdin, command)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """True when every event it wrote has been taken by `next_event`, and no other can come."""
+        return self._ended
+
+    def next_event(self, timeout: float) -> Event | None:
+        """The next event, or None when none came in time; `ended` tells silence from the end."""
+        if self._ended:
+            return None
+        try:
+            event = self._events.get(timeout=timeout)
+        except queue.Empty:
+            if self._exited():
+                self._kill_group()  # a child that kept the pipe open would hide the trainer's end
+            return None
+        self._ended = event is None
+        return event
+
+    def remaining_events(self) -> list[Event]:
+        """What a trainer that has been stopped had written before."""
+        events = []
+        while not self._ended and (event := self.next_event(timeout=1.0)) is not None:
+            events.append(event)
+        return events
+
+    def stop(self, grace: float) -> int:
+        """Ask it to end, make it end after `grace` seconds, and return its exit status once it is reaped."""
+        if not self._exited():
+            self._process.terminate()
+            self._wait_until_exited(grace)
+        return self.reap()
+
+    def reap(self, patience: float = 0.0) -> int:
+        """Give it `patience` seconds to exit, kill what is left of its group, and return its exit status."""
+        self._wait_until_exited(patience)
+        self._kill_group()
+        status = self._process.wait()
+        for reader in self._readers[1:]:
+            reader.join(timeout=2.0)
+        if self._process.stdin:
+            try:
+                self._process.stdin.close()
+            except OSError:
+                logger.debug("trainer %d closed its stdin before it ended", self.pid)
+        return status
+
+    def _send(self, stdin: IO[bytes], command: Mapping[str, Any]) -> None:
+        try:
+            stdin.write(json.dumps(command).encode() + b"\n")
+            stdin.flush()
+        except OSError as error:
+            logger.warning("trainer %d ended before it read its command: %s", self.pid, error)
+
+    def _exited(self) -> bool:
+        # The zombie is left in place: until it is reaped, its process group cannot become another's.
+        if self._process.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+    def _wait_until_exited(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._exited() and time.monotonic() < deadline:
+            # Its last events are taken by whoever records them; only a full pipe would keep it from exiting.
+            time.sleep(0.02)
+
+    def _kill_group(self) -> None:
+        if self._process.returncode is None:
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError) as error:  # all of it is gone already
+                logger.debug("process group %d: %s", self.pid, error)
+
+    def _read_events(self, stdout: IO[bytes]) -> None:
+        with stdout:
+            while line := stdout.readline(MAX_LINE_BYTES):
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    event = None
+                if isinstance(event, dict) and isinstance(event.get("type"), str):
+                    self._events.put(event)
+                else:
+                    self.log.write(b"[not an event] " + line[:500] + b"\n")
+        self._events.put(None)
+
+    def _read_log(self, stderr: IO[bytes]) -> None:
+        with stderr:
+            while chunk := stderr.read1(65536):  # type: ignore[attr-defined]  # a BufferedReader, typed as IO
+                self.log.write(chunk)

@@ -1,0 +1,74 @@
+"""Every 3 s: brings back what a lost message or a lost worker left behind, from SQL alone.
+
+Each look is made of conditional updates, so several reconcilers may run: a row goes to one of them.
+"""
+
+import logging
+import signal
+import threading
+from types import FrameType
+
+from service.errors import AtelierError
+from service.queue import Publisher
+from service.records import datasets, images, leases
+from service.records.database import Database
+from service.settings import Settings, load_settings
+
+logger = logging.getLogger(__name__)
+
+EVERY = 3.0
+
+
+def reconcile(database: Database, publisher: Publisher) -> int:
+    """Look once, and publish what waits; returns how many messages were due."""
+    with database.transaction() as session:
+        expired = leases.expire(session)
+    # What did expire waits again with a fresh time of publication, so it is not among the stale ones too.
+    with database.transaction() as session:
+        queued = leases.stale_queued(session)
+        pending = datasets.stale(session)
+        silent = images.stale(session)
+    for job_id in expired:
+        logger.warning("job %s: its lease ran out; it is queued again", job_id)
+    for job_id in [*expired, *queued]:
+        publisher.send("atelier.train", job_id)
+    for dataset_id in pending:
+        publisher.send("atelier.prepare", dataset_id)
+    if silent:  # one ring: the worker that answers it makes all that is queued
+        publisher.send("atelier.sample", silent[0])
+    return len(expired) + len(queued) + len(pending) + len(silent)
+
+
+def run(settings: Settings, stopping: threading.Event) -> None:
+    """Look every 3 s until told to stop; an outage of the database costs a look, and no more."""
+    database, publisher = Database(settings.database_url), Publisher(settings.redis_url)
+    logger.info("the reconciler runs")
+    while not stopping.is_set():
+        try:
+            if due := reconcile(database, publisher):
+                logger.info("%d messages were published again", due)
+        except AtelierError as error:
+            logger.warning("this look was skipped: %s", error)
+        except Exception:
+            logger.exception("this look failed")
+        stopping.wait(EVERY)
+    publisher.close()
+    database.close()
+    logger.info("the reconciler has stopped")
+
+
+def main() -> None:
+    settings = load_settings()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    run(settings, stopping)
+
+
+if __name__ == "__main__":
+    main()

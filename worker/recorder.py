@@ -1,0 +1,173 @@
+"""The event pump's other end: a trainer's events become artifacts at once, and rows in fenced batches."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from service.artifacts import Artifacts
+from service.records import checkpoints, events, leases, metrics, samples
+from service.records.events import EventType, Level
+from service.records.metrics import MetricRow
+from worker.process import Event
+
+logger = logging.getLogger(__name__)
+
+FLUSH_EVERY = 0.5
+FLUSH_AT = 200
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a claim gave to this worker: one attempt at one job."""
+
+    job_id: str
+    attempt: int
+    spec: dict[str, Any]
+    dataset_id: str
+
+
+@dataclass
+class Batch:
+    """Rows that wait to be written in one transaction."""
+
+    metric_rows: list[MetricRow] = field(default_factory=list)
+    writes: list[Callable[[Session], object]] = field(default_factory=list)
+    advanced: bool = False
+    events: int = 0
+
+
+class Recorder:
+    """Takes the events of one attempt in order; files are stored at `add`, rows in batches.
+
+    `finished` and `error` say how the trainer ended by its own account.
+    """
+
+    def __init__(self, artifacts: Artifacts, assignment: Assignment, folder: Path) -> None:
+        self._artifacts = artifacts
+        self._assignment = assignment
+        self._folder = folder.resolve()
+        self._batch = Batch()
+        self._tried_at = time.monotonic()
+        self._position: dict[str, Any] = {"step": 0, "images": 0}
+        self._total_steps = 0
+        self.finished = False
+        self.error: dict[str, Any] | None = None
+
+    @property
+    def due(self) -> bool:
+        waited = time.monotonic() - self._tried_at
+        return self._batch.events >= FLUSH_AT or (self._batch.events > 0 and waited >= FLUSH_EVERY)
+
+    def add(self, event: Event) -> None:
+        handle = HANDLERS.get(event["type"])
+        if handle is None:
+            logger.warning(
+                "job %s: a trainer's event of an unknown type %r", self._assignment.job_id, event["type"]
+            )
+            return
+        handle(self, event)
+        self._batch.events += 1
+
+    def write(self, session: Session) -> bool:
+        """The rows that wait, in the caller's transaction; False, and nothing, if the attempt is over.
+
+        They wait on until `clear`, which belongs after the commit.
+        """
+        job_id, attempt = self._assignment.job_id, self._assignment.attempt
+        self._tried_at = time.monotonic()
+        if not leases.fence(session, job_id, attempt):
+            return False
+        if self._batch.advanced:
+            leases.report(session, job_id, attempt, **self._position)
+        metrics.add(session, job_id, self._batch.metric_rows, attempt=attempt)
+        for write in self._batch.writes:
+            write(session)
+        return True
+
+    def clear(self) -> None:
+        self._batch = Batch()
+
+    def _started(self, event: Event) -> None:
+        job_id, attempt, steps = self._assignment.job_id, self._assignment.attempt, event["steps"]
+        self._total_steps = steps
+        self._batch.writes.append(
+            lambda session: leases.set_resolved(session, job_id, attempt, event["spec"], steps=steps)
+        )
+
+    def _progress(self, event: Event) -> None:
+        step, images, rate = event["step"], event["images"], event["images_per_second"]
+        self._advance(step, images)
+        remaining_images = (self._total_steps - step) * images / step if step else 0.0
+        self._position["images_per_second"] = rate
+        self._position["eta_seconds"] = remaining_images / rate if rate > 0 else None
+        self._measure(step, images, {**event["metrics"], "rate/images_per_second": rate})
+
+    def _sampled(self, event: Event) -> None:
+        job_id, attempt, step = self._assignment.job_id, self._assignment.attempt, event["step"]
+        key = f"jobs/{job_id}/samples/{step:08d}.png"
+        self._artifacts.put_file(self._file(event["path"]), key)
+        row = {"attempt": attempt, "step": step, "images": event["images"], "artifact": key}
+        self._batch.writes.append(lambda session: samples.add(session, job_id, **row))
+
+    def _saved(self, event: Event) -> None:
+        job_id, attempt, step = self._assignment.job_id, self._assignment.attempt, event["step"]
+        key = f"jobs/{job_id}/checkpoints/{step:08d}/checkpoint.safetensors"
+        self._artifacts.put_file(self._file(event["path"]), key)
+        row = {name: event[name] for name in ("step", "images", "sha256", "size_bytes")}
+        row |= {"attempt": attempt, "artifact": key}
+        self._batch.writes.append(lambda session: checkpoints.add(session, job_id, **row))
+
+    def _evaluated(self, event: Event) -> None:
+        step, scores = event["step"], event["scores"]
+        self._measure(step, event["images"], {f"score/{name}": value for name, value in scores.items()})
+        data = {"scores": scores, "samples": event["samples"], "images": event["images"]}
+        self._note(EventType.EVALUATION, f"Scores at step {step}.", step, data)
+
+    def _alert(self, event: Event) -> None:
+        level: Level = "error" if event["level"] == "error" else "warning"
+        self._note(EventType.ALERT, event["message"], event["step"], event["data"], level)
+
+    def _finished(self, event: Event) -> None:
+        self._advance(event["step"], event["images"])
+        self.finished = True
+
+    def _failed(self, event: Event) -> None:
+        self.error = {name: event.get(name) for name in ("code", "message", "hint")}
+
+    def _advance(self, step: int, images: int) -> None:
+        self._position |= {"step": step, "images": images}
+        self._batch.advanced = True
+
+    def _measure(self, step: int, images: int, values: dict[str, float]) -> None:
+        self._batch.metric_rows += [MetricRow(key, step, images, value) for key, value in values.items()]
+
+    def _note(
+        self, kind: EventType, message: str, step: int, data: dict[str, Any], level: Level = "info"
+    ) -> None:
+        job_id = self._assignment.job_id
+        self._batch.writes.append(
+            lambda session: events.add(session, job_id, kind, message, level=level, step=step, data=data)
+        )
+
+    def _file(self, path: str) -> Path:
+        file = (self._folder / path).resolve()
+        if not file.is_relative_to(self._folder):
+            raise ValueError(f"The trainer named a file outside its folder: {path!r}.")
+        return file
+
+
+HANDLERS: dict[str, Callable[[Recorder, Event], None]] = {
+    "started": Recorder._started,
+    "progress": Recorder._progress,
+    "sampled": Recorder._sampled,
+    "saved": Recorder._saved,
+    "evaluated": Recorder._evaluated,
+    "alert": Recorder._alert,
+    "finished": Recorder._finished,
+    "error": Recorder._failed,
+}

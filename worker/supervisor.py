@@ -1,0 +1,226 @@
+"""Takes one job from its claim to its end: its lease, its trainer process, and its record."""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from service.errors import AtelierError, Unavailable
+from service.records import datasets, leases
+from service.records.status import DatasetStatus, JobStatus
+from worker.failures import failure
+from worker.lease import Lease, Order
+from worker.process import TrainerProcess
+from worker.recorder import Assignment, Recorder
+from worker.resources import Resources
+from worker.waiting import dataset_is_settled
+
+logger = logging.getLogger(__name__)
+
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+EXIT_PATIENCE = 30.0  # seconds for a trainer that said its last word to free its device and exit
+RETRY_EVERY = 1.0
+
+WORKER_HINT = "The worker's log has the traceback. Is there room, and permission, where artifacts are stored?"
+
+
+class Ending(StrEnum):
+    """Why the supervisor stopped following its trainer."""
+
+    EXITED = "exited"
+    CANCELLED = "cancelled"
+    STOPPED = "stopped"  # this worker is shutting down
+    LOST = "lost"  # the job is not this worker's any more
+
+
+def supervise(job_id: str, resources: Resources, stopping: threading.Event) -> None:
+    """Run the job if it can be claimed; a message about any other job does nothing."""
+    if stopping.is_set() or not dataset_is_settled(resources, job_id):
+        return
+    with resources.database.transaction() as session:
+        job = leases.claim(session, job_id, worker_name())
+        if job is None:
+            return
+        assignment = Assignment(job.id, job.attempt, job.spec, job.dataset)
+    logger.info("job %s: attempt %d starts", job_id, assignment.attempt)
+    folder = attempt_folder(resources, assignment)
+    try:
+        with Lease(resources.database, job_id, assignment.attempt) as lease:
+            Attempt(assignment, resources, lease, stopping, folder).run()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Attempt:
+    """One attempt at one job, from the trainer's start to the record's last write."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        resources: Resources,
+        lease: Lease,
+        stopping: threading.Event,
+        folder: Path,
+    ) -> None:
+        self._assignment = assignment
+        self._resources = resources
+        self._lease = lease
+        self._stopping = stopping
+        self._folder = folder
+        self._recorder = Recorder(resources.artifacts, assignment, folder)
+
+    def run(self) -> None:
+        trainer = None
+        try:
+            trainer = TrainerProcess(self._command())
+            ending = self._follow(trainer)
+            exit_status = self._end(trainer, ending)
+            self._conclude(ending, exit_status, trainer)
+        except Exception as error:
+            logger.exception("job %s: attempt %d failed", self._assignment.job_id, self._assignment.attempt)
+            if trainer is not None:
+                trainer.stop(GRACE)
+            self._finish(JobStatus.FAILED, failure(error, code="worker_error", hint=WORKER_HINT))
+
+    def _command(self) -> dict[str, Any]:
+        dataset_id = self._assignment.dataset_id
+        with self._resources.database.read() as session:
+            dataset = datasets.get(session, dataset_id)
+            if dataset.status != DatasetStatus.READY:
+                raise AtelierError(
+                    "dataset_not_ready",
+                    f"The dataset {dataset_id} is {dataset.status}, so there is nothing to train on.",
+                    hint="GET /v1/datasets/{id} gives the reason; upload it again and create the job anew.",
+                )
+        return {
+            "spec": self._assignment.spec,
+            "dataset": str(self._resources.artifacts.local_folder(f"datasets/{dataset_id}/packed")),
+            "out": str(self._folder),
+            "device": self._resources.settings.device,
+        }
+
+    def _follow(self, trainer: TrainerProcess) -> Ending:
+        """Record events until the trainer ends, or has to be ended."""
+        while True:
+            if self._lease.order is Order.LOST:
+                return Ending.LOST
+            if self._lease.order is Order.CANCEL:
+                return Ending.CANCELLED
+            if self._stopping.is_set():
+                return Ending.STOPPED
+            event = trainer.next_event(timeout=0.1)
+            if event is not None:
+                self._recorder.add(event)
+            elif trainer.ended:
+                return Ending.EXITED
+            if self._recorder.due and not self._flush():
+                return Ending.LOST
+
+    def _flush(self) -> bool:
+        """False when the attempt is fenced out. While the database is away the rows wait."""
+        try:
+            with self._resources.database.transaction() as session:
+                accepted = self._recorder.write(session)
+        except Unavailable as error:
+            logger.warning("job %s: rows wait: %s", self._assignment.job_id, error)
+            return True
+        if accepted:
+            self._recorder.clear()
+        return accepted
+
+    def _end(self, trainer: TrainerProcess, ending: Ending) -> int:
+        """The process is gone when this returns, whatever the ending was."""
+        if ending is Ending.EXITED:
+            return trainer.reap(patience=EXIT_PATIENCE)
+        if ending is Ending.LOST:
+            return trainer.stop(grace=0)
+        exit_status = trainer.stop(GRACE)
+        for event in trainer.remaining_events():
+            self._recorder.add(event)
+        return exit_status
+
+    def _conclude(self, ending: Ending, exit_status: int, trainer: TrainerProcess) -> None:
+        job_id, attempt = self._assignment.job_id, self._assignment.attempt
+        logger.info("job %s: attempt %d ended: %s, exit status %d", job_id, attempt, ending, exit_status)
+        if ending is Ending.LOST:
+            return
+        self._resources.artifacts.put_bytes(trainer.log.content(), f"jobs/{job_id}/trainer.log")
+        if not self._persist(self._recorder.write):
+            return
+        if ending is Ending.CANCELLED:
+            self._finish(JobStatus.CANCELLED)
+        elif self._recorder.finished:
+            self._finish(JobStatus.SUCCEEDED)
+        elif ending is Ending.STOPPED:
+            self._release()
+        else:
+            self._finish(
+                JobStatus.FAILED, self._recorder.error or crash_error(exit_status, trainer.log.tail())
+            )
+
+    def _finish(self, status: JobStatus, error: dict[str, Any] | None = None) -> None:
+        job_id, attempt = self._assignment.job_id, self._assignment.attempt
+        self._persist(lambda session: leases.finish(session, job_id, attempt, status, error))
+
+    def _release(self) -> None:
+        """Give the job back before its lease would run out, and ring for another worker."""
+        job_id, attempt = self._assignment.job_id, self._assignment.attempt
+        if self._persist(lambda session: leases.release(session, job_id, attempt)):
+            self._resources.publisher.send("atelier.train", job_id)
+
+    def _persist(self, write: Callable[[Session], bool]) -> bool:
+        """Write, again and again while the database is away and the lease holds; False if refused or lost."""
+        while self._lease.order is not Order.LOST:
+            try:
+                with self._resources.database.transaction() as session:
+                    accepted = write(session)
+            except Unavailable as error:
+                logger.warning("job %s: %s", self._assignment.job_id, error)
+                time.sleep(RETRY_EVERY)
+            else:
+                if not accepted:
+                    logger.warning("job %s: a write was refused", self._assignment.job_id)
+                return accepted
+        return False
+
+
+def worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def attempt_folder(resources: Resources, assignment: Assignment) -> Path:
+    """An empty folder for this attempt's files; what killed attempts left here is removed."""
+    attempts = resources.settings.data / "attempts"
+    for left in attempts.glob(f"{assignment.job_id}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = attempts / f"{assignment.job_id}-{assignment.attempt}"
+    folder.mkdir(parents=True)
+    return folder.resolve()
+
+
+def crash_error(exit_status: int, tail: str) -> dict[str, Any]:
+    """What is known of a trainer that ended without a last word."""
+    name = signal_name(-exit_status) if exit_status < 0 else None
+    how = f"was killed by {name}" if name else f"exited with status {exit_status}"
+    hint = "jobs/{id}/trainer.log among the artifacts has all that it wrote."
+    if name == "SIGKILL":
+        hint = (
+            "The kernel ends a process this way when memory runs out (see dmesg): lower batch_size, or raise "
+            "accumulation, or give the worker more memory."
+        )
+    message = f"The trainer {how} before it finished." + (f" Its last words:\n{tail}" if tail else "")
+    return {"code": "trainer_crashed", "message": message, "signal": name, "hint": hint}
+
+
+def signal_name(number: int) -> str:
+    known = {member.value: member.name for member in signal.Signals}
+    return known.get(number, f"signal {number}")

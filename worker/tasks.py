@@ -1,0 +1,79 @@
+"""The tasks of the three queues; each imports what it needs, so a training worker never imports torch."""
+
+import functools
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery.signals import celeryd_after_setup, worker_shutting_down
+
+from worker.app import app, settings
+from worker.resources import Resources, open_resources
+
+if TYPE_CHECKING:
+    from worker.sampling import Sampler
+
+stopping = threading.Event()
+
+
+@functools.cache
+def resources() -> Resources:
+    return open_resources(settings)
+
+
+@functools.cache
+def sampler() -> "Sampler":
+    from worker.sampling import Sampler
+
+    return Sampler(resources(), stopping)
+
+
+def train(job_id: str) -> None:
+    from worker.supervisor import supervise
+
+    supervise(job_id, resources(), stopping)
+
+
+def sample(image_id: str) -> None:
+    """A doorbell: whichever images are queued are made, these among them."""
+    sampler().ring()
+
+
+def describe(spec: dict[str, Any], reply_to: str) -> None:
+    from worker.answering import answer_describe
+
+    answer_describe(resources(), spec, reply_to)
+
+
+def export(checkpoint_id: str, reply_to: str) -> None:
+    from worker.answering import answer_export
+
+    answer_export(resources(), checkpoint_id, reply_to)
+
+
+def prepare(dataset_id: str) -> None:
+    from worker import preparing, waiting
+
+    preparing.prepare(dataset_id, resources())
+    waiting.ring_for_jobs(resources(), dataset_id)
+
+
+for task in (train, sample, describe, export, prepare):
+    app.task(name=f"atelier.{task.__name__}")(task)
+
+
+def stop_trainers(**_: object) -> None:
+    """The first SIGTERM lets tasks end by themselves; a training is told to, or it would take its hours."""
+    stopping.set()
+
+
+def preload(instance: Any, **_: object) -> None:
+    """A worker that makes images has torch ready before its first message, and answers a dry run in time."""
+    if "sample" in instance.app.amqp.queues.consume_from:
+        from worker import answering
+
+        answering.warm_up()
+        sampler()
+
+
+worker_shutting_down.connect(stop_trainers)
+celeryd_after_setup.connect(preload)
