@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from models.data import DatasetError, PackedDataset, open_dataset
 from models.presets import expand, plan
 from models.spec import DatasetFacts, JobSpec, SpecError
-from models.training import TrainingError, event_to_json, train
+from models.training import Started, TrainingError, event_to_json, events, train
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train image generators, with no service.")
 
@@ -50,14 +50,14 @@ def _run(spec: JobSpec, warnings: tuple[str, ...], dataset: PackedDataset, out: 
         console.print(f"[yellow]warning:[/yellow] {warning}")
     out.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (out / "events.jsonl").open("w") as events, Progress(*columns, console=console) as bar:
+    with (out / "events.jsonl").open("w") as log, Progress(*columns, console=console) as bar:
         task = bar.add_task(spec.name or spec.preset or spec.family, total=None)
         for event in train(spec, dataset, out, device=device):
-            events.write(json.dumps(event_to_json(event)) + "\n")
-            if event.type == "started":
+            log.write(json.dumps(event_to_json(event)) + "\n")
+            if isinstance(event, Started):
                 (out / "spec.json").write_text(json.dumps(event.spec, indent=2) + "\n")
                 bar.update(task, total=event.steps)
-            elif event.type == "progress":
+            elif isinstance(event, events.Progress):
                 speed = f"{event.images_per_second:,.0f} images/s"
                 bar.update(task, completed=event.step, description=speed)
     console.print(f"Done: {out}/samples holds the pictures, {out}/checkpoints the weights.")

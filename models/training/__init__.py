@@ -1,5 +1,6 @@
 """Training as a generator of events."""
 
+from models.training.entry import train
 from models.training.events import (
     Alert,
     Evaluated,
@@ -13,7 +14,6 @@ from models.training.events import (
     event_from_json,
     event_to_json,
 )
-from models.training.entry import train
 
 __all__ = [
     "Alert",
