@@ -1,6 +1,6 @@
 """What Alembic runs: one transaction on the database it was pointed at."""
 
-from typing import Any
+from typing import Any, Literal
 
 from alembic import context
 from sqlalchemy import text
@@ -14,7 +14,7 @@ from service.settings import load_settings
 LOCK = 7_250_917_366_121_038
 
 
-def plain_type(kind: str, item: Any, _context: Any) -> str | bool:
+def plain_type(kind: str, item: Any, _context: Any) -> str | Literal[False]:
     """Writes the service's own column types as plain ones: a migration must not change when they do."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"

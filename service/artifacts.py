@@ -1,6 +1,7 @@
-"""Stored files by key, in a folder or behind any fsspec address; a key shows up only when its file is complete."""
+"""Stored files by key, in a folder or behind any fsspec address; a file is there whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -38,15 +39,18 @@ class Artifacts:
             local.unlink()
             return
 
-        def write(temporary: Path) -> None:
-            try:
-                local.replace(temporary)
-            except OSError:
-                # Another filesystem: a rename cannot cross it.
-                shutil.copyfile(local, temporary)
-                local.unlink()
-
-        _commit(Path(target), write)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        _sync(local)
+        try:
+            local.replace(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # A rename cannot cross into another filesystem.
+            _commit(Path(target), lambda temporary: shutil.copyfile(local, temporary))
+            local.unlink()
+        else:
+            _sync(Path(target).parent)
 
     def put_bytes(self, data: bytes, key: str) -> None:
         target = self._path(key)
@@ -57,7 +61,7 @@ class Artifacts:
 
     def open(self, key: str) -> BinaryIO:
         with self._naming(key):
-            return cast(BinaryIO, self._fs.open(self._path(key), "rb"))
+            return cast("BinaryIO", self._fs.open(self._path(key), "rb"))
 
     def read(self, key: str) -> bytes:
         with self.open(key) as file:
@@ -76,7 +80,7 @@ class Artifacts:
             self._fs.rm(self._path(prefix), recursive=True)
 
     def local(self, key: str) -> Path:
-        """A file on this machine with the artifact's content, not to be changed: the stored one or a download."""
+        """The artifact as a file on this machine, not to be changed: the stored one or a download."""
         path = self._path(key)
         if self._is_local:
             if not Path(path).is_file():

@@ -63,7 +63,7 @@ class Publisher:
         )
 
     def send(self, task: str, *args: Any, queue: str | None = None, expires: float | None = None) -> bool:
-        """Sends a task to its queue; False if Redis did not take it. After `expires` seconds workers drop it."""
+        """Sends a task; False if Redis did not take it. Workers drop it when it is `expires` seconds old."""
         try:
             self._celery.send_task(
                 task, args=args, queue=queue or TASKS[task], expires=expires, retry=False, ignore_result=True
@@ -79,7 +79,7 @@ class Publisher:
         reply_to = _REPLY_PREFIX + secrets.token_hex(16)
         try:
             async with asyncio.timeout(timeout + 2 * SOCKET_SECONDS):
-                # A question nobody waits for any more is not worth answering, unless it is answered soon after.
+                # Without an expiry, workers that come back would first answer what nobody asks any more.
                 if not await asyncio.to_thread(
                     self.send, task, *args, reply_to, queue=queue, expires=timeout + 30
                 ):

@@ -44,19 +44,19 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default_factory=_database_in,
         repr=False,
-        description="The database: `postgresql://user:password@host/name`, or `sqlite:///path` for one machine. "
-        "Default: the file `atelier.db` in the data folder.",
+        description="The database: `postgresql://user:password@host/name`, or `sqlite:///path` for one "
+        "machine. Default: the file `atelier.db` in the data folder.",
     )
     redis_url: str = Field(
         default="redis://127.0.0.1:6379/0",
         repr=False,
-        description="The Redis that carries messages to workers: `redis://:password@host:6379/0`, `rediss://…` "
-        "for TLS, or `unix:///path/to/socket`. It holds no job: it may be emptied at any time.",
+        description="The Redis that carries messages to workers: `redis://:password@host:6379/0`, "
+        "`rediss://…` for TLS, or `unix:///path/to/socket`. It holds no job: it may be emptied at any time.",
     )
     artifacts_url: str = Field(
         default_factory=_artifacts_in,
-        description="Where checkpoints, images and datasets are stored: a folder, or any fsspec address such as "
-        "`s3://bucket/prefix`. Default: `artifacts` in the data folder.",
+        description="Where checkpoints, images and datasets are stored: a folder, or any fsspec address such "
+        "as `s3://bucket/prefix`. Default: `artifacts` in the data folder.",
     )
     device: str = Field(
         default="auto",
@@ -72,7 +72,8 @@ class Settings(BaseSettings):
     wait_seconds: float = Field(
         default=60.0,
         ge=0,
-        description="How long a request for images waits for them when the client does not say (`Prefer: wait=N`).",
+        description="How long a request for images waits for them when the client does not say "
+        "(`Prefer: wait=N`), in seconds.",
     )
     max_wait_seconds: float = Field(
         default=300.0, ge=0, description="The longest wait that a client may ask for, in seconds."

@@ -39,7 +39,7 @@ def add(
 ) -> Checkpoint | None:
     """Records a stored checkpoint, with its event; None: the job is no longer this attempt's.
 
-    The step of an earlier attempt keeps its id. A step that is new is progress: the job's losses are forgiven.
+    A step that an earlier attempt has saved keeps its id. A new one is progress, which forgives lost leases.
     """
     if not fence(session, job_id, attempt):
         return None

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, DateTime, Double, String, literal
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
@@ -20,7 +22,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def storable(value: Any) -> Any:
-    """The same JSON value with what a database refuses replaced: NaN and infinities by null, bad characters by U+FFFD."""
+    """The same JSON value without what databases refuse: NaN and infinities become null, NUL U+FFFD."""
     if isinstance(value, str):
         return _UNSTORABLE.sub("\ufffd", value)
     if isinstance(value, float):
@@ -95,6 +97,12 @@ def instant(now: ColumnElement[datetime] | datetime | None) -> ColumnElement[dat
     if now is None:
         return clock()
     return literal(now, UtcDateTime()) if isinstance(now, datetime) else now
+
+
+def insert_into(session: Session, table: type[DeclarativeBase]) -> "postgresql.Insert | sqlite.Insert":
+    """An INSERT of this session's database, which knows ON CONFLICT."""
+    dialect = session.get_bind().dialect.name
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 Now = ColumnElement[datetime] | datetime | None

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -57,9 +57,15 @@ class Database:
         return clock()
 
     def check(self) -> None:
-        """Raises `Unavailable` unless the database answers."""
+        """Raises `Unavailable` unless the database answers and has been migrated."""
         with self.read() as session:
-            session.execute(text("SELECT 1"))
+            migrated = inspect(session.connection()).has_table("alembic_version")
+        if not migrated:
+            raise Unavailable(
+                "database_not_migrated",
+                "The database answers, and has none of this service's tables.",
+                hint="Run `atelier migrate` with the same ATELIER_DATABASE_URL.",
+            )
 
     def close(self) -> None:
         self.engine.dispose()

@@ -7,7 +7,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import Conflict, NotFound
-from service.records.columns import Now, instant, shifted
+from service.records.columns import Now, insert_into, instant, shifted
 from service.records.ids import plausible
 from service.records.pages import Page, newest_first
 from service.records.status import TERMINAL, DatasetStatus
@@ -22,9 +22,16 @@ MAX_ATTEMPTS = 3
 _CORE = {"synchronize_session": False, "populate_existing": True}
 
 
-def create(session: Session, name: str) -> Dataset:
-    """A new pending dataset; store its archive under its id, commit, then publish the id."""
-    dataset = Dataset(name=name)
+def create(
+    session: Session, name: str, *, resolution: int | None = None, dataset_id: str | None = None
+) -> Dataset:
+    """A new pending dataset; store its archive under its id, commit, then publish the id.
+
+    `resolution` is the one to pack at; `dataset_id` is the `new_id("ds")` that its archive lies under.
+    """
+    dataset = Dataset(name=name, resolution=resolution)
+    if dataset_id is not None:
+        dataset.id = dataset_id
     session.add(dataset)
     session.flush()
     return dataset
@@ -32,12 +39,9 @@ def create(session: Session, name: str) -> Dataset:
 
 def ensure_builtins(session: Session) -> list[str]:
     """Makes the rows of the built-in datasets where they are missing; the ids made, to be published."""
-    present = set(session.scalars(select(Dataset.id).where(Dataset.id.in_(BUILTINS))))
-    missing = [name for name in BUILTINS if name not in present]
-    for name in missing:
-        session.merge(Dataset(id=name, name=name, builtin=True))
-    session.flush()
-    return missing
+    rows = [{"id": name, "name": name, "builtin": True} for name in BUILTINS]
+    made = insert_into(session, Dataset).values(rows).on_conflict_do_nothing().returning(Dataset.id)
+    return list(session.scalars(made))
 
 
 def get(session: Session, dataset_id: str) -> Dataset:
@@ -164,7 +168,7 @@ def failed(
 
 
 def stale(session: Session, now: Now = None) -> list[str]:
-    """The pending datasets whose message or worker may be lost, to be published again; the hopeless ones fail."""
+    """The pending datasets whose message or worker may be lost, to be published; the hopeless ones fail."""
     moment = instant(now)
     unheld = or_(Dataset.lease_expires_at.is_(None), Dataset.lease_expires_at < moment)
     pending = (Dataset.status == DatasetStatus.PENDING, unheld)
@@ -176,7 +180,7 @@ def stale(session: Session, now: Now = None) -> list[str]:
             error={
                 "code": "worker_lost",
                 "message": f"The worker that prepared this dataset vanished {MAX_ATTEMPTS} times.",
-                "hint": "The archive may need more memory than a worker has: upload fewer images, or smaller ones.",
+                "hint": "The archive may need more memory than a worker has: upload fewer or smaller images.",
             },
             lease_expires_at=None,
             finished_at=moment,

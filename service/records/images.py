@@ -94,7 +94,7 @@ def fail(session: Session, image_id: str, attempt: int, error: Mapping[str, Any]
 
 
 def stale(session: Session, now: Now = None) -> list[str]:
-    """Queues again what a vanished worker held, and returns the ids whose message may be lost, to be published.
+    """Queues again what a vanished worker held; the ids whose message may be lost, to be published.
 
     A batch that was lost too often has failed.
     """

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, text
 from sqlalchemy.orm import Session
 
 from service.errors import Invalid
@@ -53,7 +53,10 @@ def verify(session: Session, secret: str, now: Now = None) -> ApiKey | None:
 
 
 def ensure_admin(session: Session, secret: str | None = None) -> str | None:
-    """Makes the first admin key, or the one with the given secret; the secret if it was made now, else None."""
+    """Makes the first admin key, or the one with this secret; the secret if it was made now, else None."""
+    if session.get_bind().dialect.name == "postgresql":
+        # Of several processes that start at once, one makes the key. SQLite has one writer at a time anyway.
+        session.execute(text("LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE"))
     known = select(ApiKey.id) if secret is None else select(ApiKey.id).where(ApiKey.sha256 == _digest(secret))
     if session.scalar(known.limit(1)) is not None:
         return None

@@ -33,7 +33,7 @@ def claim(session: Session, job_id: str, worker: str, now: Now = None) -> Job | 
     What earlier attempts recorded beyond the step this one starts from is deleted.
     """
     moment = instant(now)
-    job = session.scalar(
+    job: Job | None = session.scalar(
         update(Job)
         .where(
             Job.id == job_id,
@@ -75,7 +75,7 @@ def claim(session: Session, job_id: str, worker: str, now: Now = None) -> Job | 
 
 
 def renew(session: Session, job_id: str, attempt: int, now: Now = None) -> JobStatus | None:
-    """Extends the lease and tells the status, which carries a request to cancel or pause; None: the job is lost."""
+    """Extends the lease; the status tells of a request to cancel or pause, and None that the job is lost."""
     moment = instant(now)
     return session.scalar(
         update(Job)
@@ -124,7 +124,7 @@ def set_resolved(
     steps: int | None = None,
     warnings: Sequence[str] | None = None,
 ) -> bool:
-    """Writes what the first attempt has resolved (precision, memory format, threads) into the spec; False: fenced."""
+    """Writes the spec with what depends on the device (precision, memory format, threads); False: fenced."""
     values: dict[str, Any] = {"spec": dict(spec)}
     if steps is not None:
         values["total_steps"] = steps
@@ -174,7 +174,7 @@ def finish(
 
 
 def release(session: Session, job_id: str, attempt: int, reason: str = "Its worker was stopped.") -> bool:
-    """Gives a job back that its worker cannot go on with through no fault of the job; it counts as no failure."""
+    """Gives back a job that its worker must leave through no fault of the job; it counts as no failure."""
     job = session.scalar(
         select(Job).where(Job.id == job_id, Job.attempt == attempt, Job.status.in_(HELD)).with_for_update(),
         execution_options=_CORE,
@@ -188,7 +188,7 @@ def release(session: Session, job_id: str, attempt: int, reason: str = "Its work
 
 
 def expire(session: Session, now: Now = None) -> list[str]:
-    """Recovers the jobs whose lease has run out, and returns the ids that wait again, to be published at once.
+    """Recovers the jobs whose lease has run out; returns the ids that wait again, to be published at once.
 
     A job that was being cancelled is then cancelled, and one that has lost too many leases has failed.
     """
@@ -268,8 +268,8 @@ def _worker_lost(job: Job) -> dict[str, str]:
     return {
         "code": "worker_lost",
         "message": f"The worker of this job vanished {job.lost_leases} times.",
-        "hint": "The job may use more memory than a worker has: read the workers' logs, or lower batch_size or "
-        "data.resolution, and submit it again.",
+        "hint": "The job may need more memory than a worker has: read the workers' logs, or lower batch_size "
+        "or data.resolution, and submit it again.",
     }
 
 

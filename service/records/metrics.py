@@ -4,10 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from sqlalchemy import BigInteger, cast, func, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from service.records.columns import storable
+from service.records.columns import insert_into, storable
 from service.records.leases import fence
 from service.records.tables import Metric
 
@@ -45,7 +44,7 @@ def add(session: Session, job_id: str, rows: Iterable[MetricRow], *, attempt: in
 
 
 def keys(session: Session, job_id: str) -> list[str]:
-    """The names of a job's curves, in order; each costs one look into the index, however long the curves are."""
+    """The names of a job's curves, in order; each costs one look into the index, however long it is."""
     first = (
         select(func.min(Metric.key).label("key")).where(Metric.job_id == job_id).cte("names", recursive=True)
     )
@@ -61,7 +60,7 @@ def keys(session: Session, job_id: str) -> list[str]:
 def series(
     session: Session, job_id: str, keys: Sequence[str] | None = None, max_points: int = 1000
 ) -> dict[str, Series]:
-    """The curves named by `keys` (None: all), each thinned to at most `max_points` (2 or more) of its own points.
+    """The curves named by `keys` (None: all), each thinned to at most `max_points` (2 or more) of its points.
 
     A thinned curve keeps its first and last point, and those between are spread evenly over the steps.
     """
@@ -88,7 +87,7 @@ def _curve(session: Session, job_id: str, key: str, max_points: int) -> Series:
 
 
 def _spread(mine: tuple[Any, ...], max_points: int) -> Any:
-    """The steps to keep: for each of `max_points` marks between first and last step, the first row at or after it.
+    """The steps to keep: for each of `max_points` marks from first to last step, the first row from there on.
 
     Every mark is one look into the primary key's index, so that the cost does not grow with the curve.
     """
@@ -107,9 +106,7 @@ def _spread(mine: tuple[Any, ...], max_points: int) -> Any:
 
 
 def _upsert(session: Session, values: Sequence[dict[str, Any]]) -> None:
-    dialect = session.get_bind().dialect.name
-    insert = postgresql.insert(Metric) if dialect == "postgresql" else sqlite.insert(Metric)
-    statement = insert.values(values)
+    statement = insert_into(session, Metric).values(values)
     session.execute(
         statement.on_conflict_do_update(
             index_elements=[Metric.job_id, Metric.key, Metric.step],

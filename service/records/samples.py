@@ -29,9 +29,9 @@ def add(session: Session, job_id: str, *, attempt: int, step: int, images: int, 
     return True
 
 
-def list(
+def list(  # noqa: A001 - read as `samples.list`, like every resource is
     session: Session, job_id: str, limit: int | None = None, after: int | None = None
-) -> Sequence[Sample]:  # noqa: A001
+) -> Sequence[Sample]:
     """A job's grids, newest first: at most `limit` of those before the step `after`."""
     query = select(Sample).where(Sample.job_id == job_id).order_by(Sample.step.desc()).limit(limit)
     return session.scalars(query if after is None else query.where(Sample.step < after)).all()
