@@ -7,7 +7,7 @@ ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    VIRTUAL_ENV=/opt/atelier PATH=/opt/atelier/bin:$PATH
+    MPLCONFIGDIR=/tmp PATH=/opt/atelier/bin:$PATH
 RUN groupadd --gid 10001 atelier \
     && useradd --uid 10001 --gid atelier --create-home atelier \
     && install --directory --owner atelier --group atelier /data \
@@ -26,11 +26,10 @@ FROM base AS api
 COPY --from=api-build /opt/atelier /opt/atelier
 USER atelier
 WORKDIR /data
-ENV ATELIER_DATA=/data
+ENV ATELIER_DATA=/data ATELIER_URL=http://127.0.0.1:8000
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["atelier", "ready"]
-ENV ATELIER_URL=http://127.0.0.1:8000
 ENTRYPOINT ["atelier"]
 CMD ["api", "--host", "0.0.0.0", "--port", "8000"]
 
@@ -52,5 +51,6 @@ USER atelier
 WORKDIR /data
 ENV ATELIER_DATA=/data
 VOLUME /data
+HEALTHCHECK --interval=60s --timeout=20s --start-period=60s --retries=3 CMD ["atelier", "worker", "train", "--check"]
 ENTRYPOINT ["atelier"]
 CMD ["worker", "train"]

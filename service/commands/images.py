@@ -31,13 +31,13 @@ def images(
         "n": n,
         "seed": seed,
         "format": FORMATS[out.suffix.lower()] if picture else "png",
-        "layout": "grid" if picture else "separate",
+        "layout": "grid" if picture and n > 1 else "separate",
     }
     with connect() as client:
         batch = client.make_images(resolve_checkpoint(client, checkpoint), request)
         if picture:
             out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_bytes(client.read(batch["grid_url"]))
+            out.write_bytes(client.read(batch["grid_url"] or batch["data"][0]["url"]))
         else:
             out.mkdir(parents=True, exist_ok=True)
             for image in batch["data"]:
