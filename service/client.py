@@ -47,8 +47,9 @@ class Client:
     ) -> Reply:
         return dict(self._request("POST", path, json=body, headers=headers, params=params).json())
 
-    def read(self, path: str, **params: Any) -> bytes:
-        return self._request("GET", path, params=params).content
+    def read(self, url: str) -> bytes:
+        """A file of this service, by the path or the address that a reply gave."""
+        return self._request("GET", urlsplit(url).path).content  # the key goes to this service alone
 
     def upload_dataset(self, name: str, file: Path) -> Reply:
         with file.open("rb") as stream:
@@ -124,11 +125,8 @@ def refusal(reply: httpx.Response) -> Refused:
         problem = reply.json()
     except ValueError:
         problem = {}
-    detail = problem.get("detail") or problem.get("title") or reply.text[:500] or reply.reason_phrase
-    fields = [
-        f"  {field.get('path') or field.get('param')}: {field.get('message')}"
-        for field in problem.get("errors") or []
-    ]
+    fields = [f"  {field['path'] or 'body'}: {field['message']}" for field in problem.get("errors") or []]
+    detail = problem.get("title" if fields else "detail") or reply.text[:500] or reply.reason_phrase
     code = (problem.get("error") or {}).get("code") or "refused"
     message = "\n".join([f"{reply.status_code}: {detail}", *fields])
     return Refused(code, message, status=reply.status_code, hint=problem.get("hint"))

@@ -122,8 +122,8 @@ class Stack:
             while time.monotonic() < deadline:
                 try:
                     reply = client.get(f"{self.url}/readyz")
-                    last = f"{reply.status_code} {reply.text}"
-                    if reply.is_success:
+                    last = reply.text
+                    if reply.is_success and reply.json()["status"] == "ready":
                         return
                 except httpx.HTTPError as error:
                     last = str(error)

@@ -103,10 +103,9 @@ def migrate() -> None:
 
 
 def ready() -> None:
-    """Say whether the service is ready; the exit status is 0 if it is."""
+    """Say whether the service can serve; the exit status is 0 if so."""
     with connect() as client:
-        client.get("/readyz")
-        say(f"{client.url} is ready.")
+        say(f"{client.url} is {client.get('/readyz')['status']}.")
 
 
 def announce(stack: "Stack") -> None:
