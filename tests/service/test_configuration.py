@@ -26,7 +26,7 @@ def test_the_documented_defaults_are_the_real_ones() -> None:
         if field.default_factory is not None:
             assert documented
         elif field.default is None:
-            assert documented == ""
+            assert documented == "none"
         elif isinstance(field.default, float):
             assert float(documented) == field.default
         else:
