@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -183,7 +183,7 @@ def broker_url(redis_url: str) -> str:
     if parts.scheme != "unix":
         return redis_url
     query = parts.query.replace("db=", "virtual_host=")
-    return urlunsplit(("redis+socket", parts.netloc, parts.path, query, ""))
+    return f"redis+socket://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
 
 
 def client_url(redis_url: str) -> str:
@@ -198,7 +198,8 @@ def client_url(redis_url: str) -> str:
             hint="Give redis://:password@host:6379/0, rediss://… or unix:///path/to/socket.",
             param="redis_url",
         )
-    return urlunsplit(("unix", parts.netloc, parts.path, parts.query.replace("virtual_host=", "db="), ""))
+    query = parts.query.replace("virtual_host=", "db=")
+    return f"unix://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
 
 
 def _decoded(answer: Any) -> dict[str, Any] | None:
