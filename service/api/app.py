@@ -1,0 +1,104 @@
+"""The HTTP application: its parts, its routes, its errors and its OpenAPI document."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+from service.api import (
+    checkpoints,
+    datasets,
+    events,
+    health,
+    images,
+    jobs,
+    metrics,
+    presets,
+    problems,
+    samples,
+    schema,
+)
+from service.api.dependencies import Parts, known_parameters_only, require_key
+from service.api.image_requests import ImagesRequest
+from service.artifacts import Artifacts
+from service.queue import Publisher
+from service.records.database import Database
+from service.settings import Settings, load_settings
+
+DESCRIPTION = """\
+Trains image generators and makes images from them. Post a spec to `/v1/jobs`, read the job until it has
+`succeeded`, and post to `/v1/checkpoints/{id}/images`.
+
+Every call but the health checks needs `Authorization: Bearer <key>`. Errors are `application/problem+json`.
+Lists are newest first: `?limit=20&after=<last_id>`."""
+
+TAGS = {
+    "jobs": "Training runs.",
+    "metrics": "Curves of a job.",
+    "events": "What happened to a job.",
+    "samples": "Grids of images made while training.",
+    "checkpoints": "Stored networks.",
+    "images": "Images made from a checkpoint.",
+    "datasets": "Sets of images to train on.",
+    "presets": "Specs to start from.",
+    "health": "Whether the service is alive and ready; needs no key.",
+}
+
+# Every router but the health checks' is behind a key.
+KEYED_ROUTERS: tuple[APIRouter, ...] = (
+    jobs.router,
+    metrics.router,
+    events.router,
+    samples.router,
+    checkpoints.router,
+    images.router,
+    datasets.router,
+    presets.router,
+)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application of these settings, or of the environment's."""
+    settings = load_settings() if settings is None else settings
+    parts = Parts(
+        settings,
+        Database(settings.database_url),
+        Artifacts(settings.artifacts_url, settings.data / "cache"),
+        Publisher(settings.redis_url),
+    )
+    app = FastAPI(
+        title="Atelier",
+        version=version("atelier"),
+        description=DESCRIPTION,
+        openapi_tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        lifespan=_closing,
+    )
+    app.state.parts = parts
+    problems.install(app)
+    app.include_router(health.router)
+    for router in KEYED_ROUTERS:
+        app.include_router(router, prefix="/v1", dependencies=[require_key, known_parameters_only])
+    _describe(app)
+    return app
+
+
+@asynccontextmanager
+async def _closing(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.parts.publisher.close()
+    app.state.parts.database.close()
+
+
+def _describe(app: FastAPI) -> None:
+    """Replace the document that FastAPI makes; it is made once, at the first call."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = schema.document(app, [ImagesRequest])
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to change the document

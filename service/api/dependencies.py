@@ -1,0 +1,162 @@
+"""What routes ask for by annotation: the parts of the service, the caller's key, and a page of a list."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from service.api.problems import invalid
+from service.artifacts import Artifacts as ArtifactStore
+from service.errors import NotFound, Unauthorized
+from service.queue import Publisher as QueuePublisher
+from service.records import keys
+from service.records.database import Database as SqlDatabase
+from service.records.tables import ApiKey
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one app is made of; built by `create_app`, read by the aliases below."""
+
+    settings: Settings
+    database: SqlDatabase
+    artifacts: ArtifactStore
+    publisher: QueuePublisher
+
+
+def get_parts(request: Request) -> Parts:
+    return cast("Parts", request.app.state.parts)
+
+
+def _settings(parts: Annotated[Parts, Depends(get_parts)]) -> Settings:
+    return parts.settings
+
+
+def _database(parts: Annotated[Parts, Depends(get_parts)]) -> SqlDatabase:
+    return parts.database
+
+
+def _artifacts(parts: Annotated[Parts, Depends(get_parts)]) -> ArtifactStore:
+    return parts.artifacts
+
+
+def _publisher(parts: Annotated[Parts, Depends(get_parts)]) -> QueuePublisher:
+    return parts.publisher
+
+
+ServiceSettings = Annotated[Settings, Depends(_settings)]
+Database = Annotated[SqlDatabase, Depends(_database)]
+Artifacts = Annotated[ArtifactStore, Depends(_artifacts)]
+Publisher = Annotated[QueuePublisher, Depends(_publisher)]
+
+_bearer = HTTPBearer(
+    auto_error=False, scheme_name="bearer", description="An API key: `Authorization: Bearer <key>`."
+)
+
+
+def _current_key(
+    database: Database, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> ApiKey:
+    if credentials is None:
+        raise Unauthorized(
+            "missing_key",
+            "No API key came with the request.",
+            hint="Send the header Authorization: Bearer <key>.",
+        )
+    with database.read() as session:
+        key = keys.verify(session, credentials.credentials)
+    if key is None:
+        raise Unauthorized(
+            "invalid_key",
+            "The API key is not valid: unknown, expired or revoked.",
+            hint="`atelier up` writes a valid key to the file api-key in its data folder.",
+        )
+    return key
+
+
+CurrentKey = Annotated[ApiKey, Depends(_current_key)]
+require_key = Depends(_current_key)
+"""For a whole router: no operation of it is reached without a valid key."""
+
+
+def _refuse_unknown_parameters(request: Request) -> None:
+    if not request.query_params:
+        return
+    known = _query_parameters(request.app, request.scope["route"].operation_id)
+    # `metadata[team]` is the parameter `metadata`.
+    unknown = [name for name in dict.fromkeys(request.query_params) if name.partition("[")[0] not in known]
+    if unknown:
+        expected = f"known are {', '.join(sorted(known))}" if known else "this operation has none"
+        raise invalid(dict.fromkeys(unknown, f"unknown query parameter; {expected}"))
+
+
+def _query_parameters(app: FastAPI, operation_id: str) -> set[str]:
+    """The names of an operation's query parameters, by the app's own OpenAPI document."""
+    for operations in app.openapi()["paths"].values():
+        for operation in operations.values():
+            if operation["operationId"] == operation_id:
+                return {one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"}
+    raise LookupError(f"no operation {operation_id!r} in the OpenAPI document")
+
+
+known_parameters_only = Depends(_refuse_unknown_parameters)
+"""For a whole router: a misspelt filter is refused, where it would otherwise answer with everything."""
+
+
+@dataclass(frozen=True)
+class Paging:
+    """A page of a list: how long, and after which object."""
+
+    limit: int
+    after: str | None
+
+
+def _paging(
+    limit: Annotated[int, Query(ge=1, le=100, description="Objects a page.")] = 20,
+    after: Annotated[
+        str | None,
+        Query(
+            description="Id of the object that the page follows: `last_id` of the page before.",
+            max_length=100,
+        ),
+    ] = None,
+) -> Paging:
+    return Paging(limit, after)
+
+
+ListPage = Annotated[Paging, Depends(_paging)]
+
+
+@contextmanager
+def naming_cursor(after: str | None) -> Iterator[None]:
+    """Looks up the object that a page follows: that it is not there is an error of `after`."""
+    try:
+        yield
+    except NotFound as error:
+        raise NotFound(
+            "cursor_not_found",
+            f"`after` names {after!r}, which is not in this list.",
+            hint="Pass the `last_id` of the page before; leave it out for the first page.",
+            param="after",
+        ) from error
+
+
+@dataclass(frozen=True)
+class LinkMaker:
+    """Makes the address of a path of this service, as the client reaches it."""
+
+    base: str
+
+    def __call__(self, path: str) -> str:
+        return self.base + path
+
+
+def _links(request: Request) -> LinkMaker:
+    return LinkMaker(str(request.base_url).rstrip("/"))
+
+
+Links = Annotated[LinkMaker, Depends(_links)]

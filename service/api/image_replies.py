@@ -1,0 +1,87 @@
+"""What the service answers about checkpoints and the images made from them."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from models.spec import SamplerSpec
+from service.api.replies import CHECKPOINT, IMAGES, JOB, MOMENT, SHA256, ErrorReply, Urls, example
+from service.records.status import ImageStatus
+
+
+class CheckpointReply(BaseModel):
+    """Stored networks, from which images are made."""
+
+    model_config = example(
+        id=CHECKPOINT,
+        object="checkpoint",
+        job_id=JOB,
+        step=4688,
+        images=300000,
+        scores={},
+        size_bytes=4999000,
+        sha256=SHA256,
+        best=True,
+        last=True,
+        pinned=False,
+        created_at=MOMENT,
+        urls={"images": f"https://host/v1/checkpoints/{CHECKPOINT}/images"},
+    )
+    id: str
+    object: Literal["checkpoint"] = "checkpoint"
+    job_id: str
+    step: int
+    images: int = Field(description="Real images shown to the trained network until then.")
+    scores: dict[str, float]
+    size_bytes: int
+    sha256: str
+    best: bool = Field(description="Whether it is its job's best; without scores the last is.")
+    last: bool
+    pinned: bool = Field(description="Whether it is kept whatever else is cleaned up.")
+    created_at: datetime
+    urls: Urls
+
+
+class ImageReply(BaseModel):
+    """One image of a batch."""
+
+    index: int
+    seed: int = Field(description="The seed that alone makes this image again.")
+    label: int | None
+    url: str
+
+
+class ImageBatchReply(BaseModel):
+    """Images asked of a checkpoint; `data` and `grid_url` are filled once `status` is `succeeded`."""
+
+    model_config = example(
+        id=IMAGES,
+        object="image_batch",
+        checkpoint_id=CHECKPOINT,
+        status="succeeded",
+        format="png",
+        layout="separate",
+        sampler=None,
+        data=[{"index": 0, "seed": 1, "label": None, "url": f"https://host/v1/images/{IMAGES}/0.png"}],
+        grid_url=None,
+        error=None,
+        created_at=MOMENT,
+        finished_at=MOMENT,
+        urls={"self": f"https://host/v1/images/{IMAGES}"},
+    )
+    id: str
+    object: Literal["image_batch"] = "image_batch"
+    checkpoint_id: str
+    status: ImageStatus
+    format: Literal["png", "jpeg", "webp"]
+    layout: Literal["separate", "grid"]
+    sampler: SamplerSpec | None = Field(
+        description="The sampler with every default written out; null for a GAN."
+    )
+    data: list[ImageReply]
+    grid_url: str | None = Field(description="All images in one picture; null for a single image.")
+    error: ErrorReply | None
+    created_at: datetime
+    finished_at: datetime | None
+    urls: Urls

@@ -1,0 +1,229 @@
+"""Images made from a checkpoint: ordered, waited for, shown and fetched."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from models.spec import load_spec
+from service.api.bodies import JsonBytes, json_body, parse_model
+from service.api.dependencies import Artifacts, Database, LinkMaker, Links, Publisher, ServiceSettings
+from service.api.files import MEDIA_TYPES, file_content, stored_file
+from service.api.image_replies import ImageBatchReply, ImageReply
+from service.api.image_requests import EXAMPLES, ImagesRequest, order
+from service.api.negotiation import JSON, Preferences, best_accepted, preferences
+from service.api.problems import NotAcceptable, invalid, responses
+from service.api.waiting import wait_until
+from service.errors import AtelierError, Conflict, NotFound
+from service.queue import images_channel
+from service.records import checkpoints, images, jobs
+from service.records.status import ImageStatus
+from service.records.tables import ImageBatch
+
+router = APIRouter(tags=["images"])
+
+OVER = frozenset({ImageStatus.SUCCEEDED, ImageStatus.FAILED})
+
+
+def _preferences(request: Request, settings: ServiceSettings) -> Preferences:
+    return preferences(
+        ", ".join(request.headers.getlist("prefer")),
+        default=min(settings.wait_seconds, settings.max_wait_seconds),
+        longest=settings.max_wait_seconds,
+    )
+
+
+_PARAMETERS = [
+    {
+        "name": "Prefer",
+        "in": "header",
+        "description": "`wait=N`: answer 202 after N seconds; `respond-async`: at once. RFC 7240.",
+        "schema": {"type": "string"},
+        "example": "wait=60",
+    }
+]
+
+
+@router.post(
+    "/checkpoints/{checkpoint_id}/images",
+    operation_id="createImages",
+    summary="Make images from a checkpoint",
+    response_model=ImageBatchReply,
+    responses={
+        200: {
+            "description": "The images, described; with `Accept: image/png` (jpeg, webp) the picture itself.",
+            "content": file_content(*MEDIA_TYPES.values())[200]["content"],
+        },
+        202: {
+            "model": ImageBatchReply,
+            "description": "They take longer than the client waits.",
+            "headers": {"Location": {"description": "The batch.", "schema": {"type": "string"}}},
+        },
+        **responses(400, 404, 406, 413, 415, s422="The request does not fit the checkpoint."),
+    },
+    openapi_extra={**json_body("ImagesRequest", EXAMPLES), "parameters": _PARAMETERS},
+)
+async def create_images(
+    checkpoint_id: str,
+    request: Request,
+    response: Response,
+    body: JsonBytes,
+    wish: Annotated[Preferences, Depends(_preferences)],
+    database: Database,
+    artifacts: Artifacts,
+    publisher: Publisher,
+    links: Links,
+) -> ImageBatchReply | Response:
+    """Waits for a worker to make them, 60 s unless `Prefer` says otherwise; then 202 and a place to look."""
+    asked, wants_picture = _negotiated(parse_model(ImagesRequest, body), request.headers.get("accept", ""))
+    batch = await run_in_threadpool(_order, database, checkpoint_id, asked)
+    # Listened to before anybody knows of the batch, so that its completion cannot be missed.
+    async with publisher.listen(images_channel(batch.id)) as bell:
+        await run_in_threadpool(publisher.send, "atelier.sample", batch.id)
+        batch = await wait_until(
+            request,
+            bell,
+            lambda: _read(database, batch.id),
+            lambda seen: seen.status in OVER,
+            wish.wait_seconds,
+        )
+    headers = {} if wish.applied is None else {"Preference-Applied": wish.applied}
+    if batch.status == ImageStatus.FAILED:
+        raise _failure(batch)
+    if batch.status == ImageStatus.SUCCEEDED and wants_picture:
+        return await run_in_threadpool(_picture, request, artifacts, batch, links, headers)
+    reply = _reply(batch, links)
+    if batch.status != ImageStatus.SUCCEEDED:
+        response.status_code = 202
+        headers["Location"] = reply.urls["self"]
+    response.headers.update(headers)
+    return reply
+
+
+@router.get(
+    "/images/{image_id}", operation_id="getImages", summary="Get a batch of images", responses=responses(404)
+)
+def get_images(image_id: str, database: Database, links: Links) -> ImageBatchReply:
+    return _reply(_read(database, image_id), links)
+
+
+@router.get(
+    "/images/{image_id}/{file}",
+    operation_id="downloadImage",
+    summary="Get one picture of a batch",
+    response_class=Response,
+    responses={
+        **file_content(*MEDIA_TYPES.values()),
+        **responses(404, s409="The images are not made yet, or could not be."),
+    },
+)
+def download_image(
+    image_id: str, file: str, request: Request, database: Database, artifacts: Artifacts
+) -> Response:
+    """`0.png` is the first image and `grid.png` all of them; the end of the name is the batch's `format`."""
+    batch = _read(database, image_id)
+    if batch.status != ImageStatus.SUCCEEDED:
+        raise Conflict(
+            "images_not_ready",
+            f"The images {image_id!r} are {batch.status.value}.",
+            hint=f"Read GET /v1/images/{image_id} until its status is succeeded.",
+        )
+    keys = {key.rpartition("/")[2]: key for key in _artifacts_of(batch)}
+    if file not in keys:
+        raise NotFound(
+            "image_not_found",
+            f"The batch {image_id!r} has no picture {file!r}.",
+            hint=f"GET /v1/images/{image_id} lists them.",
+            param="file",
+        )
+    return stored_file(request, artifacts, keys[file], MEDIA_TYPES[batch.request["format"]])
+
+
+def _negotiated(asked: ImagesRequest, accept: str) -> tuple[ImagesRequest, bool]:
+    """The request in the format that the client accepts, and whether it wants the picture itself."""
+    preferred = MEDIA_TYPES[asked.format]
+    offered = [JSON, preferred, *(kind for kind in MEDIA_TYPES.values() if kind != preferred)]
+    chosen = best_accepted(accept, offered)
+    if chosen is None:
+        raise NotAcceptable(
+            "not_acceptable",
+            f"None of what you accept ({accept}) can be made.",
+            hint=f"Accept one of {', '.join(offered)}.",
+        )
+    if chosen == JSON:
+        return asked, False
+    if chosen != preferred and "format" in asked.model_fields_set:
+        raise invalid(
+            {"format": f"is {asked.format}, but the Accept header asks for {chosen}; leave one out"}
+        )
+    name = next(name for name, kind in MEDIA_TYPES.items() if kind == chosen)
+    return asked.model_copy(update={"format": name}), True
+
+
+def _order(database: Database, checkpoint_id: str, asked: ImagesRequest) -> ImageBatch:
+    with database.transaction() as session:
+        checkpoint = checkpoints.get(session, checkpoint_id)
+        spec = load_spec(jobs.get(session, checkpoint.job_id).spec)
+        return images.create(session, checkpoint.id, order(asked, spec))
+
+
+def _read(database: Database, image_id: str) -> ImageBatch:
+    with database.read() as session:
+        return images.get(session, image_id)
+
+
+def _failure(batch: ImageBatch) -> AtelierError:
+    error = batch.error or {}
+    return AtelierError(
+        error.get("code", "sampling_failed"),
+        error.get("message", "The images could not be made."),
+        hint=error.get("hint"),
+    )
+
+
+def _artifacts_of(batch: ImageBatch) -> list[str]:
+    result = batch.result or {"data": [], "grid": None}
+    grid = [] if result["grid"] is None else [result["grid"]]
+    return [image["artifact"] for image in result["data"]] + grid
+
+
+def _picture(
+    request: Request, artifacts: Artifacts, batch: ImageBatch, links: LinkMaker, headers: dict[str, str]
+) -> Response:
+    """One image, or the grid where there is one."""
+    key = _artifacts_of(batch)[-1]
+    headers = {**headers, "Content-Location": _url(batch, key, links)}
+    return stored_file(request, artifacts, key, MEDIA_TYPES[batch.request["format"]], headers=headers)
+
+
+def _url(batch: ImageBatch, key: str, links: LinkMaker) -> str:
+    return links(f"/v1/images/{batch.id}/{key.rpartition('/')[2]}")
+
+
+def _reply(row: ImageBatch, links: LinkMaker) -> ImageBatchReply:
+    result = row.result or {"data": [], "grid": None}
+    return ImageBatchReply(
+        id=row.id,
+        checkpoint_id=row.checkpoint_id,
+        status=row.status,
+        format=row.request["format"],
+        layout=row.request["layout"],
+        sampler=row.request["sampler"],
+        data=[
+            ImageReply(
+                index=image["index"],
+                seed=image["seed"],
+                label=image["label"],
+                url=_url(row, image["artifact"], links),
+            )
+            for image in result["data"]
+        ],
+        grid_url=None if result["grid"] is None else _url(row, result["grid"], links),
+        error=row.error,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        urls={
+            "self": links(f"/v1/images/{row.id}"),
+            "checkpoint": links(f"/v1/checkpoints/{row.checkpoint_id}"),
+        },
+    )
