@@ -28,9 +28,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in {"BatchStream", "split"}:
-        from models.data import stream
+if not TYPE_CHECKING:
 
-        return getattr(stream, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in {"BatchStream", "split"}:
+            from models.data import stream
+
+            return getattr(stream, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

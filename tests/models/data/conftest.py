@@ -15,13 +15,11 @@ Picture = Callable[..., bytes]
 Archive = Callable[[Mapping[str, bytes]], Path]
 
 
-def _picture(
-    number: int = 0, side: int = 32, mode: str = "RGB", format: str = "PNG", **options: Any
-) -> bytes:
+def _picture(number: int = 0, side: int = 32, mode: str = "RGB", kind: str = "PNG", **options: Any) -> bytes:
     """A picture of noise that no other number gives, encoded."""
     noise = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(noise).convert(mode).save(buffer, format, **options)
+    Image.fromarray(noise).convert(mode).save(buffer, kind, **options)
     return buffer.getvalue()
 
 

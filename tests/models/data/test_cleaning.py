@@ -1,4 +1,4 @@
-"""Every kind of image file becomes the same kind of array, or is refused with a reason that a person understands."""
+"""Every kind of image file becomes the same kind of array, or is refused with a reason in plain words."""
 
 import io
 import struct
@@ -15,9 +15,9 @@ from models.data.cleaning import MAX_PIXELS, clean, shorter_side
 from models.data.errors import FileRefusedError
 
 
-def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -32,7 +32,7 @@ def huge_png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("mode", "format", "channels"),
+    ("mode", "kind", "channels"),
     [
         ("RGB", "PNG", 3),
         ("RGB", "JPEG", 3),
@@ -48,9 +48,9 @@ def huge_png(width: int, height: int) -> bytes:
     ],
 )
 def test_every_mode_becomes_square_uint8(
-    picture: Callable[..., bytes], mode: str, format: str, channels: int
+    picture: Callable[..., bytes], mode: str, kind: str, channels: int
 ) -> None:
-    pixels = clean(picture(1, 40, mode, format), 16)
+    pixels = clean(picture(1, 40, mode, kind), 16)
     assert pixels.shape == (channels, 16, 16)
     assert pixels.dtype == np.uint8
     assert pixels.std() > 5
@@ -144,10 +144,10 @@ def test_huge_dimensions_are_refused_from_the_header(size: tuple[int, int]) -> N
             assert "million" in refusal(huge_png(*size))
 
 
-@pytest.mark.parametrize("format", ["PNG", "WEBP"])
-def test_animations_are_refused(format: str) -> None:
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_animations_are_refused(kind: str) -> None:
     frames = [Image.new("RGB", (16, 16), (shade, 0, 0)) for shade in (0, 100, 200)]
-    assert "animated" in refusal(encode(frames[0], format, save_all=True, append_images=frames[1:]))
+    assert "animated" in refusal(encode(frames[0], kind, save_all=True, append_images=frames[1:]))
 
 
 def test_a_jpeg_with_a_second_picture_is_no_animation() -> None:
@@ -157,9 +157,9 @@ def test_a_jpeg_with_a_second_picture_is_no_animation() -> None:
     assert abs(int(pixels[0].mean()) - 50) < 5
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
-def test_half_a_file_is_refused(picture: Callable[..., bytes], format: str) -> None:
-    data = picture(1, 64, "RGB", format)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_half_a_file_is_refused(picture: Callable[..., bytes], kind: str) -> None:
+    data = picture(1, 64, "RGB", kind)
     assert "damaged or incomplete" in refusal(data[: len(data) // 2])
 
 
