@@ -9,8 +9,8 @@ from typing import Any
 
 from models.checkpoints import export_diffusers
 from models.networks import count_parameters, training_memory_bytes
-from models.presets import PRESETS
-from models.spec import load_spec, resolve
+from models.presets import PRESETS, plan
+from models.spec import load_spec
 from models.spec.data import BUILTIN_DATASETS
 from service.queue import reply
 from service.records import checkpoints
@@ -57,7 +57,7 @@ def export(resources: Resources, checkpoint_id: str) -> str:
 def warm_up() -> None:
     """Import, and once use, what an answer takes: the first question is then as quick as the next."""
     for preset in PRESETS.values():
-        describe(resolve({"preset": preset.name}, BUILTIN_DATASETS.get).spec.model_dump(mode="json"))
+        describe(plan({"preset": preset.name}, BUILTIN_DATASETS.get).spec.model_dump(mode="json"))
 
 
 def _answer(resources: Resources, reply_to: str, work: Callable[[], dict[str, Any]]) -> None:

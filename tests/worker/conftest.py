@@ -1,0 +1,197 @@
+"""What the worker's tests stand on: ready digits, tiny jobs, and real Celery workers as subprocesses."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from models.data import PackedDataset, build_builtin
+from models.presets import plan
+from models.spec.data import BUILTIN_DATASETS
+from service.records import datasets, jobs
+from service.records.status import JobStatus
+from service.settings import Settings
+from worker.resources import Resources, open_resources
+
+TINY = {
+    "preset": "dcgan",
+    "dataset": "digits",
+    "seed": 1,
+    "budget": {"steps": 4},
+    "batch_size": 8,
+    "generator": {"ngf": 4},
+    "discriminator": {"ndf": 4},
+    "evaluation": None,
+    "threads": 1,
+}
+ENDLESS = {
+    "budget": {"steps": 100_000_000},
+    "log_every_steps": 10,
+    "checkpoints": {"every_steps": 10_000_000},
+}
+PATIENCE = 180.0  # a bound for a hung test, never for a slow machine
+
+
+@pytest.fixture(scope="session")
+def packed_digits(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
+    return build_builtin("digits", tmp_path_factory.mktemp("digits") / "packed")
+
+
+@pytest.fixture
+def resources(settings: Settings, packed_digits: PackedDataset) -> Iterator[Resources]:
+    """Opened resources where the dataset `digits` is ready."""
+    opened = open_resources(settings)
+    for file in packed_digits.folder.iterdir():
+        opened.artifacts.put_bytes(file.read_bytes(), f"datasets/digits/packed/{file.name}")
+    with opened.database.transaction() as session:
+        datasets.ensure_builtins(session)
+        claimed = datasets.claim(session, "digits", "test")
+        assert claimed is not None
+        datasets.ready(
+            session,
+            "digits",
+            claimed.attempt,
+            count=packed_digits.count,
+            classes=packed_digits.class_counts(),
+            channels=packed_digits.channels,
+            resolution=packed_digits.resolution,
+            mean=packed_digits.mean,
+            std=packed_digits.std,
+            content_hash=packed_digits.content_hash,
+        )
+    yield opened
+    opened.publisher.close()
+    opened.database.close()
+
+
+@pytest.fixture
+def create_job(resources: Resources) -> Callable[..., str]:
+    """Makes a queued job of the tiny spec with some of it changed; it is not published."""
+
+    def create(**changed: Any) -> str:
+        planned = plan({**TINY, **changed}, BUILTIN_DATASETS.get)
+        with resources.database.transaction() as session:
+            return jobs.create(
+                session, planned.spec.model_dump(mode="json"), planned.warnings, planned.steps
+            ).id
+
+    return create
+
+
+@pytest.fixture
+def submit(resources: Resources, create_job: Callable[..., str]) -> Callable[..., str]:
+    """Makes a job and publishes it."""
+
+    def create_and_publish(**changed: Any) -> str:
+        job_id = create_job(**changed)
+        assert resources.publisher.send("atelier.train", job_id)
+        return job_id
+
+    return create_and_publish
+
+
+@pytest.fixture
+def endless() -> dict[str, Any]:
+    """The part of a spec that makes a job train until it is stopped."""
+    return ENDLESS
+
+
+@pytest.fixture
+def status_of(resources: Resources) -> Callable[[str], JobStatus]:
+    def look(job_id: str) -> JobStatus:
+        with resources.database.read() as session:
+            return jobs.get(session, job_id).status
+
+    return look
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """Waits for a condition; slow is no failure, hung is."""
+
+    def wait(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+            time.sleep(0.05)
+
+    return wait
+
+
+class CeleryWorker:
+    """A real worker process of one queue."""
+
+    def __init__(self, queue: str, settings: Settings, log: Path) -> None:
+        environment = {
+            "ATELIER_DATA": str(settings.data),
+            "ATELIER_DATABASE_URL": settings.database_url,
+            "ATELIER_REDIS_URL": settings.redis_url,
+            "ATELIER_ARTIFACTS_URL": settings.artifacts_url,
+            "ATELIER_DEVICE": settings.device,
+        }
+        flags = ["--without-mingle", "--without-gossip", "--without-heartbeat", "--loglevel", "INFO"]
+        size = ["--concurrency", "4" if queue == "sample" else "1", "--hostname", f"{queue}@test"]
+        self._log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-Q", queue, *size, *flags],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    @property
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.log
+        return " ready." in self.log
+
+    def trainers(self) -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if "worker.trainer" in " ".join(child.cmdline())]
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def start_worker(
+    settings: Settings, tmp_path: Path, wait_until: Callable[..., None]
+) -> Iterator[Callable[[str], CeleryWorker]]:
+    """Starts real workers, and ends them with the test."""
+    started: list[CeleryWorker] = []
+
+    def start(queue: str) -> CeleryWorker:
+        worker = CeleryWorker(queue, settings, tmp_path / f"worker-{queue}-{len(started)}.log")
+        started.append(worker)
+        wait_until(lambda: worker.ready, f"the {queue} worker is ready")
+        return worker
+
+    yield start
+    for worker in started:
+        worker.end()
+    shutil.rmtree(settings.data, ignore_errors=True)
+
+
+def pytest_unconfigure() -> None:
+    """No trainer of this test run outlives it."""
+    for child in psutil.Process().children(recursive=True):
+        if "worker.trainer" in " ".join(child.cmdline()):
+            child.send_signal(signal.SIGKILL)

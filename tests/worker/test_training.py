@@ -1,0 +1,188 @@
+"""A job from its message to its end, through a real worker, a real trainer, and both databases."""
+
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from models.checkpoints import load
+from service.records import checkpoints, events, jobs, metrics, samples
+from service.records.status import JobStatus
+from worker.resources import Resources
+
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def test_a_job_runs_to_its_end_and_leaves_everything_it_promised(
+    resources: Resources,
+    start_worker: Callable[[str], Any],
+    submit: Callable[..., str],
+    status_of: Callable[[str], JobStatus],
+    wait_until: Callable[..., None],
+) -> None:
+    """Breaks when events are lost on their way to SQL, or rows name files that are not there."""
+    worker = start_worker("train")
+    job_id = submit(precision="auto", samples={"every_steps": 2, "count": 4}, checkpoints={"every_steps": 2})
+    wait_until(lambda: status_of(job_id) == JobStatus.SUCCEEDED, f"success; log: {worker.log[-3000:]}")
+
+    with resources.database.read() as session:
+        job = jobs.get(session, job_id)
+        curves = metrics.series(session, job_id)
+        grids = samples.list(session, job_id)
+        stored = checkpoints.page(session, job_id=job_id).items
+        kinds = [event.type for event in events.page(session, job_id, limit=100).items]
+    assert (job.step, job.images, job.total_steps, job.attempt) == (4, 32, 4, 1)
+    assert job.error is None
+    assert job.spec["precision"] == "fp32", "what depends on the device is not settled in the spec"
+    assert curves["loss/generator"]["step"] == [1, 2, 3, 4]
+    assert "rate/images_per_second" in curves
+    assert [grid.step for grid in grids] == [4, 2]
+    assert [checkpoint.step for checkpoint in stored] == [4, 2]
+    assert all(resources.artifacts.read(grid.artifact).startswith(b"\x89PNG") for grid in grids)
+    assert load(resources.artifacts.local(stored[0].artifact)).step == 4
+    assert resources.artifacts.size(stored[0].artifact) == stored[0].size_bytes
+    assert sorted(kinds) == sorted(
+        ["job.queued", "job.started", "job.succeeded", *["sample.saved", "checkpoint.saved"] * 2]
+    )
+    assert resources.artifacts.exists(f"jobs/{job_id}/trainer.log")
+    assert not list((resources.settings.data / "attempts").iterdir()), "the attempt's folder was left behind"
+
+
+@SQLITE
+def test_a_job_cancelled_while_queued_is_not_started(
+    resources: Resources,
+    start_worker: Callable[[str], Any],
+    create_job: Callable[..., str],
+    submit: Callable[..., str],
+    status_of: Callable[[str], JobStatus],
+    wait_until: Callable[..., None],
+) -> None:
+    """Breaks when the message is believed instead of the row."""
+    cancelled = create_job()
+    with resources.database.transaction() as session:
+        jobs.request_cancel(session, cancelled)
+    resources.publisher.send("atelier.train", cancelled)
+    following = submit()
+    start_worker("train")
+    wait_until(lambda: status_of(following) == JobStatus.SUCCEEDED, "the following job's success")
+    with resources.database.read() as session:
+        job = jobs.get(session, cancelled)
+    assert (job.status, job.attempt) == (JobStatus.CANCELLED, 0)
+
+
+@SQLITE
+def test_cancelling_ends_the_process_before_the_job_says_so(
+    resources: Resources,
+    start_worker: Callable[[str], Any],
+    submit: Callable[..., str],
+    endless: dict[str, Any],
+    status_of: Callable[[str], JobStatus],
+    wait_until: Callable[..., None],
+) -> None:
+    """Breaks when `cancelled` is written while the trainer may still hold memory."""
+    worker = start_worker("train")
+    job_id = submit(**endless)
+    wait_until(lambda: step_of(resources, job_id) > 0, "the first recorded step")
+    (trainer,) = worker.trainers()
+    with resources.database.transaction() as session:
+        jobs.request_cancel(session, job_id)
+    wait_until(lambda: status_of(job_id) == JobStatus.CANCELLED, "the cancelled job")
+    assert not alive(trainer)
+    with resources.database.read() as session:
+        kinds = [event.type for event in events.page(session, job_id, limit=100).items]
+    assert kinds.count("job.cancelled") == 1
+
+
+@SQLITE
+def test_a_killed_trainer_fails_its_job_with_the_reason(
+    resources: Resources,
+    start_worker: Callable[[str], Any],
+    submit: Callable[..., str],
+    endless: dict[str, Any],
+    status_of: Callable[[str], JobStatus],
+    wait_until: Callable[..., None],
+) -> None:
+    """Breaks when a trainer's death hangs its worker, or is told as success or as nothing."""
+    worker = start_worker("train")
+    job_id = submit(**endless)
+    wait_until(lambda: step_of(resources, job_id) > 0, "the first recorded step")
+    worker.trainers()[0].kill()
+    wait_until(lambda: status_of(job_id) == JobStatus.FAILED, "the failed job")
+    with resources.database.read() as session:
+        error = jobs.get(session, job_id).error
+    assert error is not None
+    assert (error["code"], error["signal"]) == ("trainer_crashed", "SIGKILL")
+    assert "memory" in error["hint"]
+    following = submit()
+    wait_until(lambda: status_of(following) == JobStatus.SUCCEEDED, "the worker's next job")
+
+
+@SQLITE
+def test_a_killed_worker_takes_its_trainer_with_it(
+    resources: Resources,
+    start_worker: Callable[[str], Any],
+    submit: Callable[..., str],
+    endless: dict[str, Any],
+    wait_until: Callable[..., None],
+) -> None:
+    """Breaks when an orphan goes on using the GPU while another worker repeats its job."""
+    worker = start_worker("train")
+    job_id = submit(**endless)
+    wait_until(lambda: step_of(resources, job_id) > 0, "the first recorded step")
+    (trainer,) = worker.trainers()
+    worker.process.kill()
+    wait_until(lambda: not alive(trainer), "the trainer's end", seconds=30)
+
+
+@SQLITE
+def test_a_stopped_worker_gives_its_job_back_at_once(
+    resources: Resources,
+    start_worker: Callable[[str], Any],
+    submit: Callable[..., str],
+    endless: dict[str, Any],
+    status_of: Callable[[str], JobStatus],
+    wait_until: Callable[..., None],
+) -> None:
+    """Breaks when a deployment waits for a training of hours, or leaves its job to the lease."""
+    worker = start_worker("train")
+    job_id = submit(**endless)
+    wait_until(lambda: step_of(resources, job_id) > 0, "the first recorded step")
+    (trainer,) = worker.trainers()
+    worker.process.terminate()
+    wait_until(lambda: worker.process.poll() is not None, "the worker's end", seconds=60)
+    assert worker.process.returncode == 0, worker.log
+    assert not alive(trainer)
+    with resources.database.read() as session:
+        job = jobs.get(session, job_id)
+        kinds = [event.type for event in events.page(session, job_id, limit=100).items]
+    assert (job.status, job.failures, job.lost_leases) == (JobStatus.QUEUED, 0, 0)
+    assert job.lease_expires_at is None
+    assert kinds.count("job.requeued") == 1
+
+    start_worker("train")
+    wait_until(lambda: status_of(job_id) == JobStatus.RUNNING, "another worker took it")
+
+
+@SQLITE
+def test_a_training_worker_holds_no_torch(
+    start_worker: Callable[[str], Any],
+    submit: Callable[..., str],
+    status_of: Callable[[str], JobStatus],
+    wait_until: Callable[..., None],
+) -> None:
+    """Breaks when the supervisor imports torch: its CUDA context would hold GPU memory between jobs."""
+    worker = start_worker("train")
+    job_id = submit()
+    wait_until(lambda: status_of(job_id) == JobStatus.SUCCEEDED, "the job's success")
+    mapped = {entry.path for entry in psutil.Process(worker.process.pid).memory_maps()}
+    assert not [path for path in mapped if "libtorch" in path]
+
+
+def step_of(resources: Resources, job_id: str) -> int:
+    with resources.database.read() as session:
+        return jobs.get(session, job_id).step
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
