@@ -1,0 +1,174 @@
+"""The loop: what it tells, that it repeats itself exactly, and that each of its parts does something."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.data import PackedDataset
+from models.spec import JobSpec, load_spec
+from models.training import (
+    Evaluated,
+    Event,
+    Finished,
+    Progress,
+    Sampled,
+    Saved,
+    Started,
+    TrainingError,
+    train,
+)
+from models.training.entry import build_recipe
+from models.training.loop import one_step, run
+from models.training.means import Means
+from models.training.recipe import Batch
+from tests.models.training.specs import folders, small
+
+PRESETS = ["dcgan", "dcgan-vanilla", "ddpm"]
+NOTHING_HELD_OUT = (torch.zeros(0, 1, 16, 16), torch.zeros(0, 1, 16, 16))
+
+
+def losses(events: list[Event]) -> list[tuple[int, dict[str, float]]]:
+    return [(event.step, event.metrics) for event in events if isinstance(event, Progress)]
+
+
+def hashes(events: list[Event]) -> list[str]:
+    return [event.sha256 for event in events if isinstance(event, Saved)]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_run_tells_everything_that_happened(preset: str, digits: PackedDataset, tmp_path: Path) -> None:
+    overrides = {
+        "checkpoints": {"every_steps": 3},
+        "samples": {"every_steps": 2, "count": 4},
+        "evaluation": {},
+    }
+    events = list(train(small(preset, **overrides), digits, tmp_path))
+    assert isinstance(events[0], Started)
+    assert isinstance(events[-1], Finished)
+    assert (events[-1].step, events[-1].images) == (6, 96)
+    assert [event.step for event in events if isinstance(event, Progress)] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events if isinstance(event, Sampled)] == [2, 4, 6]
+    assert [event.step for event in events if isinstance(event, Saved)] == [3, 6]
+    assert [event.step for event in events if isinstance(event, Evaluated)] == [1, 2, 3, 4, 5, 6]
+    told = {event.path for event in events if isinstance(event, Sampled | Saved)}
+    assert folders(tmp_path) == told
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_settled_spec_repeats_the_run_to_the_last_bit(
+    preset: str, digits: PackedDataset, tmp_path: Path
+) -> None:
+    first = list(train(small(preset), digits, tmp_path / "first"))
+    torch.manual_seed(99)  # nothing outside the spec may matter
+    torch.randn(7)
+    again = list(train(load_spec(first[0].spec), digits, tmp_path / "again"))
+    assert losses(again) == losses(first)
+    assert hashes(again) == hashes(first)
+    other = list(train(small(preset, seed=6), digits, tmp_path / "other"))
+    assert losses(other) != losses(first)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_looking_at_a_run_does_not_change_it(preset: str, digits: PackedDataset, tmp_path: Path) -> None:
+    rarely = {"checkpoints": {"every_steps": 6}, "samples": {"every_steps": 6, "count": 4}}
+    often = {"checkpoints": {"every_steps": 1}, "samples": {"every_steps": 1, "count": 9}}
+    quiet = list(train(small(preset, evaluation={"every_steps": 6}, **rarely), digits, tmp_path / "quiet"))
+    watched = list(train(small(preset, evaluation={"every_steps": 1}, **often), digits, tmp_path / "watched"))
+    assert losses(watched) == losses(quiet)
+
+
+class Fixed:
+    """The same batch again and again."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images
+
+    def next(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.images, torch.zeros(len(self.images), dtype=torch.long)
+
+
+def gradients(spec: JobSpec, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Each phase's gradient in the first step, as its optimizer sees it, in double precision."""
+    recipe = build_recipe(spec, torch.device("cpu"))
+    for network in recipe.networks.values():
+        network.double()
+
+    def draw(*real: torch.Tensor) -> Batch:
+        batch = recipe.draw(*real)
+        return {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
+
+    seen: dict[str, torch.Tensor] = {}
+
+    def record(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        (phase,) = (phase for phase in recipe.phases if phase.optimizer is optimizer)
+        parameters = phase.network.parameters()
+        seen[phase.name] = torch.cat([weights.grad.flatten() for weights in parameters])
+
+    for phase in recipe.phases:
+        phase.optimizer.register_step_pre_hook(record)
+    one_step(spec, replace(recipe, draw=draw), Fixed(images), 1, Means(), measure_gradients=False)
+    return seen
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole_batch() -> None:
+    """4 x 16 equals 64 (diffusion: no BatchNorm); scaling each part wrongly would be off by a factor."""
+    images = torch.rand(64, 1, 16, 16) * 2 - 1
+    whole = gradients(small("ddpm", batch_size=64, ema=None), images)["network"]
+    parts = gradients(small("ddpm", batch_size=64, accumulation=4, ema=None), images)["network"]
+    torch.testing.assert_close(parts, whole, rtol=1e-10, atol=1e-14)
+    assert whole.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_clipping_bounds_the_gradient(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(16, 1, 16, 16) * 2 - 1
+    tight = {"clip_grad_norm": 1e-3}
+    free = gradients(small(preset, optimizer={"clip_grad_norm": None}, ema=None), images)
+    clipped = gradients(small(preset, optimizer=tight, ema=None), images)
+    for name in free:
+        assert free[name].norm() > 0.01
+        assert clipped[name].norm() == pytest.approx(1e-3, rel=1e-3)
+    first = next(iter(free))  # later phases see weights that the clipped update left elsewhere
+    torch.testing.assert_close(clipped[first] / 1e-3, free[first] / free[first].norm(), rtol=1e-3, atol=1e-6)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> None:
+    """Hours of NaN are worse than an error."""
+    spec = small("dcgan-vanilla")
+    recipe = build_recipe(spec, torch.device("cpu"))
+
+    def loss_then_nan(batch: Batch) -> dict[str, torch.Tensor]:
+        losses = recipe.phases[0].loss(batch)
+        return losses if steps.pop() < 3 else {"loss/discriminator": losses["loss/discriminator"] * torch.nan}
+
+    steps = [3, 2, 1]
+    broken = replace(recipe, phases=(replace(recipe.phases[0], loss=loss_then_nan),))
+    told: list[Event] = []
+    with pytest.raises(TrainingError, match="at step 3") as caught:
+        told.extend(run(spec, broken, Fixed(torch.zeros(16, 1, 16, 16)), NOTHING_HELD_OUT, tmp_path))
+    assert caught.value.code == "diverged"
+    assert "learning_rate" in caught.value.hint
+    assert losses(told)[-1][0] == 2
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_phase_runs_at_every_so_many_steps(every: int) -> None:
+    spec = small("dcgan-vanilla")
+    recipe = build_recipe(spec, torch.device("cpu"))
+    updates = []
+    recipe.phases[1].optimizer.register_step_pre_hook(lambda *_: updates.append(step))
+    lazy = replace(recipe, phases=(recipe.phases[0], replace(recipe.phases[1], every=every)))
+    for step in range(1, 7):
+        one_step(spec, lazy, Fixed(torch.zeros(16, 1, 16, 16)), step, Means(), measure_gradients=False)
+    assert updates == list(range(every, 7, every))
+
+
+def test_means_are_weighted_and_begin_anew() -> None:
+    means = Means()
+    means.add({"a": torch.tensor(1.0)}, weight=3)
+    means.add({"a": torch.tensor(5.0), "b": torch.tensor(2.0)})
+    means.set("rate", 0.5)
+    assert means.read() == {"a": 2.0, "b": 2.0, "rate": 0.5}
+    assert means.read() == {}

@@ -1,0 +1,54 @@
+"""What the device decides is decided once and stays."""
+
+import pytest
+import torch
+
+from models.spec.training import MemoryFormat, Precision
+from models.training.entry import build_recipe
+from models.training.settle import place_networks, settle
+from tests.models.training.specs import small
+
+CPU = torch.device("cpu")
+
+
+def test_auto_is_written_out_and_a_settled_spec_is_left_alone() -> None:
+    spec = small("dcgan", memory_format="auto", threads=None, precision="auto")
+    settled = settle(spec, CPU, build_recipe)
+    assert settled.precision is Precision.FP32
+    assert settled.threads == torch.get_num_threads()
+    assert settled.memory_format in {MemoryFormat.CONTIGUOUS, MemoryFormat.CHANNELS_LAST}
+    assert settle(settled, CPU, build_recipe) == settled
+
+
+def test_the_thread_count_of_the_spec_is_used() -> None:
+    settle(small("dcgan", threads=1), CPU, build_recipe)
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("choice", ["contiguous", "channels_last"])
+def test_the_memory_format_reaches_the_weights(choice: str) -> None:
+    networks = place_networks(small("dcgan", data={"channels": 3}, memory_format=choice), CPU)
+    layout = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[choice]
+    for network in networks.values():
+        for weights in network.parameters():
+            if weights.dim() == 4:
+                assert weights.is_contiguous(memory_format=layout)
+
+
+def test_the_seed_alone_decides_the_first_weights() -> None:
+    one, same, other = (build_recipe(small("dcgan", seed=seed), CPU) for seed in (1, 1, 2))
+    key = "main.0.weight"
+    weights = [recipe.networks["generator"].state_dict()[key] for recipe in (one, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_everything_is_placed_there_and_bf16_where_it_is_fast() -> None:
+    device = torch.device("cuda")
+    settled = settle(small("dcgan", memory_format="auto", precision="auto"), device, build_recipe)
+    fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    assert settled.precision is (Precision.BF16 if fast else Precision.FP32)
+    recipe = build_recipe(settled, device)
+    for network in [*recipe.networks.values(), *recipe.sampling_networks().values()]:
+        assert {weights.device.type for weights in network.state_dict().values()} == {"cuda"}
