@@ -1,5 +1,6 @@
 """From an uploaded archive to a packed set, and the report of what was left out."""
 
+import json
 import random
 import subprocess
 import sys
@@ -198,8 +199,8 @@ def test_packing_never_imports_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-MEASURED = """
-    import io, json, resource, sys, zipfile
+MEASURED = r"""
+    import io, json, re, sys, zipfile
     from pathlib import Path
     import numpy as np
     from PIL import Image
@@ -215,18 +216,18 @@ MEASURED = """
             archive.writestr(f"{number % 10}/{number:06}.png", file.getvalue())
     calls = []
     packed = pack_archive(folder / "upload", folder / "packed", progress=lambda *seen: calls.append(seen))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not getrusage's: a child's starts at what its parent had, here half a gigabyte of torch.
+    peak = 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
     print(json.dumps([packed.count, packed.resolution, peak, len(calls)]))
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_fifty_thousand_images_take_less_than_a_gigabyte(tmp_path: Path) -> None:
     """600 MB of pixels at 64 px, of which no more than a few may ever be in memory."""
-    import json
-
     command = [sys.executable, "-c", textwrap.dedent(MEASURED), str(tmp_path), "50000"]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     count, resolution, peak, calls = json.loads(output)
     assert (count, resolution, calls) == (50_000, 64, 100_000)
-    assert peak < 400 * 10**6
+    assert peak < 200 * 10**6
