@@ -1,6 +1,5 @@
 """Makes the queued images: one thread takes them in turn, whoever rang for them."""
 
-import json
 import logging
 import threading
 import time
@@ -119,7 +118,7 @@ class Sampler:
         grid_key = None
         if len(seeds) > 1 or claim.request.get("layout") == "grid":
             grid_key = f"images/{claim.image_id}/grid.{kind}"
-            store(encode(grid(made), kind, {**text, "seeds": json.dumps(seeds)}), grid_key)
+            store(encode(grid(made), kind, {**text, "seed": ",".join(map(str, seeds))}), grid_key)
         return {"data": data, "grid": grid_key}
 
     def _load(self, claim: Claim) -> LoadedCheckpoint:

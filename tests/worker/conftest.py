@@ -12,11 +12,15 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
+from models.checkpoints import save
 from models.data import PackedDataset, build_builtin
+from models.networks import build_networks
 from models.presets import plan
+from models.spec import load_spec
 from models.spec.data import BUILTIN_DATASETS
-from service.records import datasets, jobs
+from service.records import checkpoints, datasets, images, jobs, leases
 from service.records.status import JobStatus
 from service.settings import Settings
 from worker.resources import Resources, open_resources
@@ -96,6 +100,45 @@ def submit(resources: Resources, create_job: Callable[..., str]) -> Callable[...
         return job_id
 
     return create_and_publish
+
+
+@pytest.fixture
+def create_checkpoint(
+    resources: Resources, create_job: Callable[..., str], tmp_path: Path
+) -> Callable[..., str]:
+    """Stores untrained networks of the tiny spec, as a job would have; the id of the checkpoint."""
+
+    def create(**changed: Any) -> str:
+        job_id = create_job(**changed)
+        with resources.database.transaction() as session:
+            job = leases.claim(session, job_id, "test")
+            assert job is not None
+        spec = load_spec(job.spec)
+        torch.manual_seed(0)
+        folder = tmp_path / "checkpoints" / job_id
+        saved = save(folder, spec=spec, step=1, images=8, networks=build_networks(spec), averaged=None)
+        key = f"jobs/{job_id}/checkpoints/00000001/checkpoint.safetensors"
+        resources.artifacts.put_file(saved.path, key)
+        row = {"sha256": saved.sha256, "size_bytes": saved.size_bytes, "artifact": key}
+        with resources.database.transaction() as session:
+            added = checkpoints.add(session, job_id, attempt=job.attempt, step=1, images=8, **row)
+            assert added is not None
+            leases.finish(session, job_id, job.attempt, JobStatus.SUCCEEDED)
+        return added.id
+
+    return create
+
+
+@pytest.fixture
+def ask_images(resources: Resources) -> Callable[..., str]:
+    """Makes a queued row of images, as the API does; it is not published."""
+
+    def create(checkpoint_id: str, seeds: list[int], **changed: Any) -> str:
+        request = {"seeds": seeds, "sampler": None, "format": "png", "layout": "separate", **changed}
+        with resources.database.transaction() as session:
+            return images.create(session, checkpoint_id, request).id
+
+    return create
 
 
 @pytest.fixture

@@ -1,0 +1,225 @@
+"""Images, descriptions and exports, in this process and through a real sampling worker."""
+
+import asyncio
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from models.networks import count_parameters
+from models.presets import plan
+from models.spec import load_spec
+from models.spec.data import BUILTIN_DATASETS
+from service.records import checkpoints, images, jobs
+from service.records.status import ImageStatus
+from service.records.tables import ImageBatch
+from worker import sampling
+from worker.resources import Resources
+from worker.sampling import Sampler
+
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+TINY_DDPM: dict[str, Any] = {
+    "preset": "ddpm",
+    "generator": None,
+    "network": {"channels": 8, "norm_groups": 4},
+    "sampler": {"kind": "ddim", "steps": 2},
+}
+
+
+def row(resources: Resources, image_id: str) -> ImageBatch:
+    with resources.database.read() as session:
+        return images.get(session, image_id)
+
+
+def pictures(resources: Resources, image_id: str) -> dict[int, bytes]:
+    """The stored files by seed."""
+    result = row(resources, image_id).result
+    assert result is not None
+    return {image["seed"]: resources.artifacts.read(image["artifact"]) for image in result["data"]}
+
+
+@pytest.fixture
+def sampler(resources: Resources) -> Sampler:
+    return Sampler(resources, threading.Event())
+
+
+def test_an_image_is_the_same_alone_and_among_others(
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Callable[..., str],
+    ask_images: Callable[..., str],
+) -> None:
+    """Breaks when a batch's size or company changes an image; a row a database, end to end to the files."""
+    checkpoint = create_checkpoint()
+    together, alone = ask_images(checkpoint, list(range(20))), ask_images(checkpoint, [17])
+    sampler.ring()
+    assert row(resources, together).status == row(resources, alone).status == ImageStatus.SUCCEEDED
+    assert pictures(resources, alone)[17] == pictures(resources, together)[17]
+    assert len(set(pictures(resources, together).values())) == 20
+
+
+@SQLITE
+def test_a_png_tells_how_it_was_made_and_nothing_else(
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Callable[..., str],
+    ask_images: Callable[..., str],
+) -> None:
+    gan, ddpm = create_checkpoint(), create_checkpoint(**without_gan(TINY_DDPM))
+    asked = ask_images(gan, [5]), ask_images(ddpm, [6])
+    sampler.ring()
+    by_gan = Image.open(io.BytesIO(pictures(resources, asked[0])[5])).info
+    by_ddpm = Image.open(io.BytesIO(pictures(resources, asked[1])[6])).info
+    assert by_gan == {"checkpoint": gan, "seed": "5"}
+    assert json.loads(by_ddpm.pop("sampler")) == {"kind": "ddim", "steps": 2, "eta": 0.0}
+    assert by_ddpm == {"checkpoint": ddpm, "seed": "6"}
+
+
+@SQLITE
+@pytest.mark.parametrize(
+    ("seeds", "layout", "has_grid"),
+    [([1], "separate", False), ([1], "grid", True), ([1, 2], "separate", True)],
+)
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_a_grid_is_made_of_several_images_or_on_request(
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Callable[..., str],
+    ask_images: Callable[..., str],
+    seeds: list[int],
+    layout: str,
+    has_grid: bool,
+    kind: str,
+) -> None:
+    asked = ask_images(create_checkpoint(), seeds, layout=layout, format=kind)
+    sampler.ring()
+    result = row(resources, asked).result
+    assert result is not None
+    assert [image["artifact"] for image in result["data"]] == [
+        f"images/{asked}/{index}.{kind}" for index in range(len(seeds))
+    ]
+    assert result["grid"] == (f"images/{asked}/grid.{kind}" if has_grid else None)
+    if has_grid:
+        assert Image.open(io.BytesIO(resources.artifacts.read(result["grid"]))).format == kind.upper()
+
+
+@SQLITE
+def test_images_that_cannot_be_made_fail_with_the_reason_and_the_next_are_made(
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Callable[..., str],
+    ask_images: Callable[..., str],
+) -> None:
+    """Breaks when one bad row ends the loop, or stays `running` for ever."""
+    lost, damaged, whole = create_checkpoint(), create_checkpoint(), create_checkpoint()
+    with resources.database.read() as session:
+        keys = [checkpoints.get(session, checkpoint).artifact for checkpoint in (lost, damaged)]
+    resources.artifacts.delete(keys[0])
+    resources.artifacts.put_bytes(b"no weights", keys[1])
+    asked = [ask_images(checkpoint, [1]) for checkpoint in (lost, damaged, whole)]
+    sampler.ring()
+    rows = [row(resources, image_id) for image_id in asked]
+    assert [found.status for found in rows] == ["failed", "failed", "succeeded"]
+    assert rows[0].error is not None
+    assert rows[1].error is not None
+    assert rows[0].error["code"] == "artifact_missing"
+    assert "CheckpointError" in rows[1].error["message"]
+
+
+@SQLITE
+def test_every_row_is_made_once_however_many_ring(
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Callable[..., str],
+    ask_images: Callable[..., str],
+) -> None:
+    """Breaks when a ring that finds the loop busy is lost, or two threads share one network."""
+    checkpoint = create_checkpoint()
+    asked: list[str] = []
+    lock = threading.Lock()
+
+    def order_and_ring() -> None:
+        for seed in range(5):
+            image_id = ask_images(checkpoint, [seed])
+            with lock:
+                asked.append(image_id)
+            sampler.ring()
+
+    threads = [threading.Thread(target=order_and_ring) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = [row(resources, image_id) for image_id in asked]
+    assert {(found.status, found.attempt) for found in rows} == {(ImageStatus.SUCCEEDED, 1)}
+
+
+@SQLITE
+def test_few_checkpoints_stay_in_memory(
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Callable[..., str],
+    ask_images: Callable[..., str],
+) -> None:
+    """Breaks when a worker fills its memory with every checkpoint that it was ever asked for."""
+    for seed in range(sampling.KEPT_CHECKPOINTS + 2):
+        ask_images(create_checkpoint(generator={"ngf": 4, "nz": 2 + seed}), [seed])
+    sampler.ring()
+    assert len(sampler._loaded) == sampling.KEPT_CHECKPOINTS
+
+
+@SQLITE
+def test_a_long_training_delays_no_image_and_questions_are_answered(
+    resources: Resources,
+    start_worker: Callable[[str], Any],
+    submit: Callable[..., str],
+    endless: dict[str, Any],
+    create_checkpoint: Callable[..., str],
+    ask_images: Callable[..., str],
+    wait_until: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """Breaks when images share a worker with trainings, or a sampling worker starts without torch."""
+    start_worker("train")
+    sample_worker = start_worker("sample")
+    job_id = submit(**endless)
+
+    def step() -> int:
+        with resources.database.read() as session:
+            return jobs.get(session, job_id).step
+
+    wait_until(lambda: step() > 0, "the first recorded step")
+    image_id = ask_images(create_checkpoint(), [1, 2])
+    resources.publisher.send("atelier.sample", image_id)
+    wait_until(lambda: row(resources, image_id).status == ImageStatus.SUCCEEDED, "the images")
+    assert row(resources, image_id).worker != ""
+
+    spec = plan({"preset": "ddpm"}, BUILTIN_DATASETS.get).spec.model_dump(mode="json")
+    ask = resources.publisher.ask
+    described = asyncio.run(ask("atelier.describe", spec, timeout=60))
+    assert described is not None, sample_worker.log
+    assert described["parameters"] == count_parameters(load_spec(spec))
+    assert described["memory_bytes"] > 0
+    refused = asyncio.run(ask("atelier.describe", {"family": "none"}, timeout=60))
+    assert refused is not None
+    assert "error" in refused
+
+    ddpm = create_checkpoint(**without_gan(TINY_DDPM))
+    exported = asyncio.run(ask("atelier.export", ddpm, timeout=60))
+    assert exported is not None
+    names = zipfile.ZipFile(resources.artifacts.open(exported["key"])).namelist()
+    assert {"model_index.json", "unet/diffusion_pytorch_model.safetensors"} <= set(names)
+    assert asyncio.run(ask("atelier.export", ddpm, timeout=60)) == exported
+    before = step()
+    wait_until(lambda: step() > before, "the training goes on")
+
+
+def without_gan(spec: dict[str, Any]) -> dict[str, Any]:
+    """The changes to the tiny spec that make it a diffusion model's: null removes, as in RFC 7396."""
+    return {**spec, "discriminator": None}
