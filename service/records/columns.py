@@ -35,7 +35,8 @@ def storable(value: Any) -> Any:
 
 
 def dumps(value: Any) -> str:
-    return json.dumps(storable(value), allow_nan=False, separators=(",", ":"))
+    # SQLite finds a key by its letters as they are stored: "größe" must not become "gr\\u00f6\\u00dfe".
+    return json.dumps(storable(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -12,6 +12,7 @@ from service.records.tables import Metric
 
 # PostgreSQL and SQLite bind at most 65,535 and 32,766 values a statement.
 ROWS_A_STATEMENT = 1000
+MOST_POINTS = 10_000
 
 
 class MetricRow(NamedTuple):
@@ -65,7 +66,7 @@ def series(
     A thinned curve keeps its first and last point, and those between are spread evenly over the steps.
     """
     wanted = _names(session, job_id) if keys is None else sorted(set(keys))
-    curves = {key: _curve(session, job_id, key, max(2, max_points)) for key in wanted}
+    curves = {key: _curve(session, job_id, key, min(max(2, max_points), MOST_POINTS)) for key in wanted}
     return {key: curve for key, curve in curves.items() if curve["step"]}
 
 
@@ -77,7 +78,8 @@ def _curve(session: Session, job_id: str, key: str, max_points: int) -> Series:
     short = select(literal(1)).where(*mine).limit(max_points + 1).subquery()
     query = select(Metric.step, Metric.images, Metric.value).where(*mine).order_by(Metric.step)
     if (session.scalar(select(func.count()).select_from(short)) or 0) > max_points:
-        query = query.where(Metric.step.in_(_spread(mine, max_points)))
+        # Two statements, because PostgreSQL reads the whole curve to join it with the marks in one.
+        query = query.where(Metric.step.in_(session.scalars(_spread(mine, max_points)).all()))
     rows = session.execute(query).all()
     return {
         "step": [row.step for row in rows],

@@ -1,0 +1,103 @@
+"""Migrations build every table from nothing, match the tables in code, and leave nothing half done."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command, op
+from sqlalchemy import create_engine, inspect
+
+from service.records.database import build_engine, migrate, migrations_of
+from service.records.tables import Table
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'new' / 'atelier.db'}"
+    new: Callable[[], str] = request.getfixturevalue("new_postgresql")
+    return new()
+
+
+def tables_in(url: str) -> set[str]:
+    engine = build_engine(url)
+    names = set(inspect(engine).get_table_names())
+    engine.dispose()
+    return names
+
+
+def test_a_developer_types_upgrade_and_check_and_both_are_clean(empty_url: str) -> None:
+    """Fails when a table was changed in code without a migration."""
+    environment = {**os.environ, "ATELIER_DATABASE_URL": empty_url}
+    for arguments in (["upgrade", "head"], ["check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "alembic", *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "No new upgrade operations" in done.stdout
+
+
+def test_migrating_works_from_any_folder_and_twice(
+    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    migrate(empty_url)
+    migrate(empty_url)
+    assert tables_in(empty_url) == {*Table.metadata.tables, "alembic_version"}
+
+
+def test_it_goes_back_to_nothing(empty_url: str) -> None:
+    migrate(empty_url)
+    command.downgrade(migrations_of(empty_url), "base")
+    assert tables_in(empty_url) == {"alembic_version"}
+
+
+def test_processes_that_migrate_at_once_take_turns(empty_url: str) -> None:
+    code = "import sys; from service.records.database import migrate; migrate(sys.argv[1])"
+    running = [subprocess.Popen([sys.executable, "-c", code, empty_url], cwd=ROOT) for _ in range(2)]
+    assert [process.wait(60) for process in running] == [0, 0]
+    assert "jobs" in tables_in(empty_url)
+
+
+def test_a_migration_that_stops_halfway_leaves_nothing_and_can_be_repeated(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, calls = op.create_table, []
+
+    def stop_at_the_third(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return create(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(op, "create_table", stop_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            migrate(empty_url)
+    assert tables_in(empty_url) == set()
+    migrate(empty_url)
+    assert "jobs" in tables_in(empty_url)
+
+
+def test_columns_compare_byte_by_byte_on_postgresql(new_postgresql: Callable[[], str]) -> None:
+    """Ids sort by creation only if no locale has a say."""
+    url = new_postgresql()
+    migrate(url)
+    engine = create_engine(url)
+    collations = {
+        column["name"]: getattr(column["type"], "collation", None)
+        for column in inspect(engine).get_columns("jobs")
+    }
+    engine.dispose()
+    assert collations["id"] == "C"
