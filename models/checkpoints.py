@@ -116,9 +116,9 @@ def export_diffusers(path: Path, folder: Path) -> None:
     from models.networks.noise_schedule import noise_scheduler
     from models.networks.unet import unet_config
 
-    side, channels = spec.data.resolution or 0, spec.data.channels or 0
+    channels, resolution, _ = spec.data.image_shape
     with torch.device("meta"):
-        unet = UNet2DModel(**unet_config(spec.network, channels=channels, resolution=side))
+        unet = UNet2DModel(**unet_config(spec.network, channels=channels, resolution=resolution))
     unet.load_state_dict(load(path).networks["network"].state_dict(), strict=True, assign=True)
     DDPMPipeline(unet=unet.eval(), scheduler=noise_scheduler(spec)).save_pretrained(folder)
 
@@ -208,7 +208,7 @@ def _compare(path: Path, header: Mapping[str, Any], prefix: str, expected: Mappi
     }
     types = {torch.float32: "F32", torch.int64: "I64"}
     wanted = {key: (types[tensor.dtype], list(tensor.shape)) for key, tensor in expected.items()}
-    for key in wanted.keys() | found.keys():
+    for key in sorted(wanted.keys() | found.keys()):
         if found.get(key) != wanted.get(key):
             raise CheckpointError(
                 f"{path}: the spec's network needs {prefix}{key} as {wanted.get(key, 'nothing')}, "

@@ -22,7 +22,7 @@ def build_networks(spec: JobSpec) -> dict[str, nn.Module]:
 
     The weights are drawn from torch's global generator, which the caller seeds.
     """
-    resolution, channels = _size(spec)
+    channels, resolution, _ = spec.data.image_shape
     if isinstance(spec, DiffusionSpec):
         from models.networks.unet import Denoiser, unet_config  # here: a GAN does without diffusers
 
@@ -55,12 +55,6 @@ def training_memory_bytes(spec: JobSpec) -> int:
     return 4 * values + _activation_bytes(spec, networks)
 
 
-def _size(spec: JobSpec) -> tuple[int, int]:
-    if spec.data.resolution is None or spec.data.channels is None:
-        raise ValueError("The spec leaves data.resolution or data.channels open: resolve it first.")
-    return spec.data.resolution, spec.data.channels
-
-
 def _on_meta(spec: JobSpec) -> dict[str, nn.Module]:
     with torch.device("meta"):
         return build_networks(spec)
@@ -71,9 +65,8 @@ def _parameters(network: nn.Module) -> int:
 
 
 def _activation_bytes(spec: JobSpec, networks: Mapping[str, nn.Module]) -> int:
-    resolution, channels = _size(spec)
     part = max(1, spec.batch_size // spec.accumulation)
-    images = torch.empty(part, channels, resolution, resolution, device="meta")
+    images = torch.empty(part, *spec.data.image_shape, device="meta")
     if isinstance(spec, GanSpec):
         generator, discriminator = networks["generator"], networks["discriminator"]
         latents = torch.empty(part, spec.generator.nz, device="meta")

@@ -58,7 +58,7 @@ def generate(
             chunks = _from_generator(network, spec, seeds, progress)
         else:
             chunks = _from_denoiser(network, spec, seeds, sampler or spec.sampler, progress)
-        return _collect(chunks, spec, len(seeds))
+        return _collect(chunks, spec)
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -81,9 +81,8 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _collect(chunks: Iterator[Tensor], spec: JobSpec, count: int) -> Tensor:
-    side, channels = spec.data.resolution or 0, spec.data.channels or 0
-    return torch.cat([torch.empty(0, channels, side, side, dtype=torch.uint8), *chunks])[:count]
+def _collect(chunks: Iterator[Tensor], spec: JobSpec) -> Tensor:
+    return torch.cat([torch.empty(0, *spec.data.image_shape, dtype=torch.uint8), *chunks])
 
 
 def _from_generator(
@@ -111,7 +110,6 @@ def _from_denoiser(
     from models.sampling.samplers import denoise  # here: a GAN does without diffusers
 
     device = next(network.parameters()).device
-    side, channels = spec.data.resolution or 0, spec.data.channels or 0
     total, done = sampler.steps * -(-len(seeds) // DIFFUSION_CHUNK), 0
 
     def after_step() -> None:
@@ -122,5 +120,5 @@ def _from_denoiser(
 
     for start in range(0, len(seeds), DIFFUSION_CHUNK):
         sources = generators(seeds[start : start + DIFFUSION_CHUNK])
-        noise = draw(sources, (channels, side, side)).to(device)
+        noise = draw(sources, spec.data.image_shape).to(device)
         yield to_uint8(denoise(network, noise, sources, spec, sampler, after_step))

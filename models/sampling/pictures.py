@@ -35,8 +35,8 @@ def grid(
     Each pixel becomes `scale` x `scale` pixels; `padding` pixels of white go between and around the images.
     """
     pixels = np.asarray(images)
-    if pixels.ndim != 4 or not len(pixels):
-        raise ValueError(f"A grid needs at least one image, uint8 (N, C, H, W), not {pixels.shape}.")
+    if pixels.ndim != 4 or not len(pixels) or pixels.dtype != np.uint8:
+        raise ValueError(f"A grid needs images, uint8 (N >= 1, C, H, W), not {pixels.dtype} {pixels.shape}.")
     pixels = pixels.repeat(scale, axis=2).repeat(scale, axis=3)
     count, channels, height, width = pixels.shape
     columns = columns or math.ceil(math.sqrt(count))
