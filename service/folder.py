@@ -49,11 +49,10 @@ def socket_folder(preferred: Path) -> Path:
 
 def ensure_key(database_url: str, file: Path, given: str | None) -> bool:
     """Make `file` hold a valid admin key: the given one, its own, or a new one; True for a new one."""
+    if given:
+        write_whole(file, given + "\n", mode=0o600)
+        return False
     with closing(Database(database_url)) as database, database.transaction() as session:
-        if given:
-            keys.ensure_admin(session, given)
-            write_whole(file, given + "\n", mode=0o600)
-            return False
         if file.is_file() and keys.verify(session, file.read_text().strip()):
             return False
         _, secret = keys.create(session, "admin")

@@ -16,8 +16,8 @@ import httpx
 from service import tether
 from service.embedded_redis import redis_configuration, redis_server
 from service.folder import LocalError, ensure_key, lock_folder, socket_folder, write_whole
+from service.installation import install
 from service.interruption import Interruption
-from service.records.database import migrate
 from service.settings import load_settings
 from service.supervision import Program, Supervisor, configuration
 
@@ -85,12 +85,11 @@ class Stack:
             "ATELIER_REDIS_URL": f"unix://{quote(str(self._run / 'redis.sock'))}",
             "ATELIER_ARTIFACTS_URL": str(self.data / "artifacts"),
         }
-        given = load_settings().admin_key
-        migrate(environ["ATELIER_DATABASE_URL"])
+        secret = load_settings().admin_key
+        given = secret.get_secret_value() if secret else None
+        install(environ["ATELIER_DATABASE_URL"], given)
         self.interruption.check()
-        self.key_is_new = ensure_key(
-            environ["ATELIER_DATABASE_URL"], self.key_file, given.get_secret_value() if given else None
-        )
+        self.key_is_new = ensure_key(environ["ATELIER_DATABASE_URL"], self.key_file, given)
         self.interruption.check()
         control = self._run / "supervisor.sock"
         configured = self.data / "run" / "supervisord.conf"

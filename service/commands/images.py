@@ -45,7 +45,8 @@ def images(
     if as_json:
         print_json(batch)
     else:
-        say(f"{n} images in {out}" + ("" if picture else ", each named by its seed"))
+        count = "1 image" if n == 1 else f"{n} images"
+        say(f"{count} in {out}" + ("" if picture else ", each named by its seed"))
 
 
 def resolve_checkpoint(client: "Client", name: str) -> str:

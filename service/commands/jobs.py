@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.filesize import decimal
 
 from service.commands.connection import connect
 from service.commands.output import (
@@ -181,7 +182,7 @@ def show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
         {
             "steps": plan["steps"],
             "parameters": ", ".join(f"{name} {count:,}" for name, count in counts.items()),
-            "memory": f"{memory / 2**20:,.0f} MiB" if memory else None,
+            "memory": decimal(memory) if memory else None,
             "warnings": "\n".join(plan["warnings"]),
         }
     )

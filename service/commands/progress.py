@@ -16,6 +16,23 @@ if TYPE_CHECKING:
     from service.client import Client, Reply
 
 LINE_SECONDS = 3.0
+SILENT_SECONDS = 15.0
+
+
+class _Lines:
+    """A line when the status changes, every few seconds while the facts do, and now and then anyway."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = self._facts = ""
+        self._time = 0.0
+
+    def show(self, status: str, facts: str) -> None:
+        waited = time.monotonic() - self._time
+        changed = status != self._status or (facts != self._facts and waited >= LINE_SECONDS)
+        if changed or waited >= SILENT_SECONDS:
+            self._status, self._facts, self._time = status, facts, time.monotonic()
+            self._console.print(f"{status:<9} {escape(facts)}", soft_wrap=True)
 
 
 class _Facts(ProgressColumn):
@@ -32,7 +49,7 @@ def watch_job(
     )
     live: AbstractContextManager[Any] = bar if console.is_terminal else nullcontext()
     row = bar.add_task("queued", total=None, facts="")
-    last: tuple[str, float] = ("", 0.0)
+    lines = _Lines(console)
     job: Reply = {}
     with live:
         for job in client.follow(f"/v1/jobs/{job_id}", sleep=sleep):
@@ -42,10 +59,8 @@ def watch_job(
             bar.update(
                 row, description=job["status"], completed=progress.get("step") or 0, total=total, facts=facts
             )
-            due = job["status"] != last[0] or time.monotonic() - last[1] >= LINE_SECONDS
-            if not console.is_terminal and due:
-                last = (job["status"], time.monotonic())
-                console.print(f"{job['status']:<9} {escape(facts)}", soft_wrap=True)
+            if not console.is_terminal:
+                lines.show(job["status"], facts)
     return job
 
 

@@ -72,15 +72,25 @@ def worker(
     ] = False,
 ) -> None:
     """Run a worker: trainings, images, or datasets."""
-    celery = ("celery", "--app", "worker.app")
     node = f"{name or kind}@{socket.gethostname()}"
     if check:
-        replace_process(*celery, "inspect", "ping", "--destination", node, "--timeout", "5")
+        check_worker(node)
     replace_process(
-        *(*celery, "worker", "--queues", kind, "--hostname", node, "--loglevel", log_level()),
+        *("celery", "--app", "worker.app", "worker", "--queues", kind),
+        *("--hostname", node, "--loglevel", log_level()),
         *("--pool", "threads", "--concurrency", str(CONCURRENCY[kind])),
         *("--without-mingle", "--without-gossip", "--without-heartbeat"),
     )
+
+
+def check_worker(node: str) -> NoReturn:
+    """Become a ping of one worker over Redis; the exit status is 0 if it answers."""
+    from service.queue import broker_url
+    from service.settings import load_settings
+
+    # The worker's own application reads nothing but tasks, so it would not hear the answer.
+    os.environ["CELERY_BROKER_URL"] = broker_url(load_settings().redis_url)
+    replace_process("celery", "inspect", "ping", "--destination", node, "--timeout", "5")
 
 
 def reconcile() -> None:
@@ -90,16 +100,17 @@ def reconcile() -> None:
 
 def migrate() -> None:
     """Create or update the database's tables, and accept ATELIER_ADMIN_KEY if it is set."""
-    from service.records import database, keys
+    from service.installation import install
     from service.settings import load_settings
 
     settings = load_settings()
-    database.migrate(settings.database_url)
-    say("The database is up to date.")
-    if settings.admin_key:
-        with database.Database(settings.database_url).transaction() as session:
-            if keys.ensure_admin(session, settings.admin_key.get_secret_value()):
-                say("ATELIER_ADMIN_KEY is a valid API key from now on.")
+    new_key = install(
+        settings.database_url, settings.admin_key.get_secret_value() if settings.admin_key else None
+    )
+    say(
+        "The database is up to date."
+        + (" ATELIER_ADMIN_KEY is a valid API key from now on." if new_key else "")
+    )
 
 
 def ready() -> None:
