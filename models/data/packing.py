@@ -200,4 +200,5 @@ def _no_images(report: list[dict[str, str]]) -> DatasetError:
         "no_images",
         f"The archive holds no usable image ({len(report):,} files were dropped).{example}",
         "Upload PNG, JPEG or WebP images of at least 8×8 pixels, flat or in one folder for each class.",
+        dropped=report,
     )

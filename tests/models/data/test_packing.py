@@ -107,6 +107,7 @@ def test_nothing_but_contradictions_is_no_data(picture: Picture, make_zip: MakeZ
     with pytest.raises(DatasetError, match="different classes") as caught:
         pack_archive(make_zip({"a/1.png": picture(1), "b/1.png": picture(1)}), tmp_path / "packed")
     assert caught.value.code == "no_images"
+    assert [entry["name"] for entry in caught.value.dropped] == ["a/1.png", "b/1.png"]
 
 
 def test_the_report_is_readable_whatever_the_names(
