@@ -20,6 +20,7 @@ from service.api import (
     samples,
     schema,
 )
+from service.api.connections import CloseUnread
 from service.api.dependencies import Parts, known_parameters_only, require_key
 from service.api.image_requests import ImagesRequest
 from service.artifacts import Artifacts
@@ -78,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_closing,
     )
     app.state.parts = parts
+    app.add_middleware(CloseUnread)
     problems.install(app)
     app.include_router(health.router)
     for router in KEYED_ROUTERS:

@@ -3,27 +3,38 @@
 import io
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from service.records.metrics import Series
 
-# Panel title, prefix of the keys, and scale of the values.
+
+class Panel(NamedTuple):
+    """A kind of metric: its title, and what its keys begin with."""
+
+    title: str
+    prefix: str
+    scale: Literal["linear", "log"] = "linear"
+    noisy: bool = True
+
+
 PANELS = (
-    ("Loss", "loss/", "linear"),
-    ("Gradient norm", "gradient_norm/", "log"),
-    ("Learning rate", "learning_rate/", "linear"),
-    ("Images per second", "rate/images_per_second", "linear"),
-    ("Discriminator's mean output", "output/", "linear"),
-    ("Score", "score/", "linear"),
+    Panel("Loss", "loss/"),
+    Panel("Gradient norm", "gradient_norm/", scale="log"),
+    Panel("Learning rate", "learning_rate/", noisy=False),
+    Panel("Images per second", "rate/images_per_second"),
+    Panel("Discriminator's mean output", "output/"),
+    Panel("Score", "score/", noisy=False),
 )
 ALWAYS_SHOWN = 4
+HEADER_INCHES = 0.7
 # One colour a network in every panel, told apart with colour-vision deficiencies too (Okabe & Ito 2008).
 COLOURS = {
     "generator": "#0072B2",
@@ -60,57 +71,56 @@ def plot(series: Mapping[str, Series], *, title: str, caption: str) -> bytes:
     panels = [
         panel
         for index, panel in enumerate(PANELS)
-        if index < ALWAYS_SHOWN or any(key.startswith(panel[1]) for key in series)
+        if index < ALWAYS_SHOWN or any(key.startswith(panel.prefix) for key in series)
     ]
     rows = -(-len(panels) // 2)
     # The style is global in matplotlib, and requests come on many threads.
     with _lock, mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 0.9 + 2.7 * rows), dpi=120, layout="constrained")
-        axes = figure.subplots(rows, 2, squeeze=False).flat
+        height = HEADER_INCHES + 2.7 * rows
+        # The panels share what the two lines of the header leave.
+        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEADER_INCHES / height))
+        figure = Figure(figsize=(10, height), dpi=120, layout=layout)
         # A name is text: a `$` in it starts no formula.
-        figure.suptitle(f"{title}\n", fontsize=13, fontweight="bold", x=0.01, ha="left", parse_math=False)
-        figure.text(
-            0.01, 1 - 0.42 / figure.get_figheight(), caption, color="#555555", va="top", parse_math=False
-        )
-        for ax, (name, prefix, scale) in zip(axes, panels, strict=False):
-            _draw(
-                ax, name, {key: one for key, one in series.items() if key.startswith(prefix)}, prefix, scale
-            )
-        for ax in list(axes)[len(panels) :]:
+        header: dict[str, Any] = {"x": 0.01, "va": "top", "parse_math": False}
+        figure.text(y=1 - 0.08 / height, s=title, fontsize=13, fontweight="bold", **header)
+        figure.text(y=1 - 0.36 / height, s=caption, color="#555555", **header)
+        axes = list(figure.subplots(rows, 2, squeeze=False).flat)
+        for ax, panel in zip(axes, panels, strict=False):
+            _draw(ax, panel, {key: one for key, one in series.items() if key.startswith(panel.prefix)})
+        for ax in axes[len(panels) :]:
             ax.set_visible(False)
         picture = io.BytesIO()
         figure.savefig(picture, format="png")
     return picture.getvalue()
 
 
-def _draw(ax: Axes, name: str, curves: Mapping[str, Series], prefix: str, scale: str) -> None:
-    ax.set_title(name)
+def _draw(ax: Axes, panel: Panel, curves: Mapping[str, Series]) -> None:
+    ax.set_title(panel.title)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set_xlabel("images shown")
     if not curves:
         ax.text(0.5, 0.5, "no points yet", transform=ax.transAxes, ha="center", va="center", color="#999999")
+        ax.set_xticks([])
         ax.set_yticks([])
         return
     for index, (key, curve) in enumerate(sorted(curves.items())):
-        label = key.removeprefix(prefix) or key.rpartition("/")[2]
+        label = key.removeprefix(panel.prefix) or key.rpartition("/")[2]
         colour = COLOURS.get(label, OTHER_COLOURS[index % len(OTHER_COLOURS)])
         images = np.asarray(curve["images"], dtype=float)
         values = np.asarray([np.nan if value is None else value for value in curve["value"]], dtype=float)
-        smooth = _smoothed(values)
+        smooth = _smoothed(values) if panel.noisy else None
         if smooth is not None:
             ax.plot(images, values, color=colour, alpha=0.25, linewidth=0.8)
-        marker = "o" if len(values) == 1 else None
-        ax.plot(
-            images,
-            values if smooth is None else smooth,
-            color=colour,
-            linewidth=1.5,
-            label=label,
-            marker=marker,
-        )
-        if scale == "log" and np.any(values > 0):
+        line: dict[str, Any] = {"color": colour, "linewidth": 1.5, "label": label}
+        # A single point has no line, and equal curves hide each other.
+        line |= {
+            "marker": "o" if len(values) == 1 else None,
+            "linestyle": "--" if not panel.noisy and index else "-",
+        }
+        ax.plot(images, values if smooth is None else smooth, **line)
+        if panel.scale == "log" and np.any(values > 0):
             ax.set_yscale("log")
-    if len(curves) > 1:
+    if len(curves) > 1 or panel.prefix == "score/":
         ax.legend(loc="best", fontsize=8)
 
 

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from models.spec import FieldError, SpecError
 from service.errors import AtelierError, Conflict, Invalid, NotFound, Unauthorized
@@ -17,6 +18,10 @@ from service.errors import AtelierError, Conflict, Invalid, NotFound, Unauthoriz
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": 'Bearer realm="atelier"'},
+    503: {"Retry-After": "3"},
+}
 
 
 class BadRequest(AtelierError):
@@ -116,9 +121,7 @@ def field_errors(details: Iterable[Mapping[str, Any]], *, skip: int = 0) -> list
 
 def problem(request: Request, error: AtelierError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The reply for an error."""
-    own = {401: {"WWW-Authenticate": 'Bearer realm="atelier"'}, 503: {"Retry-After": "3"}}.get(
-        error.status, {}
-    )
+    own = HEADERS.get(error.status, {})
     return JSONResponse(
         describe(error, instance=request.url.path),
         status_code=error.status,
@@ -152,6 +155,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SpecError, _spec_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -184,6 +188,11 @@ def _http_error(request: Request, error: Exception) -> Response:
         ),
     }.get(error.status_code, ("http_error", str(error.detail), None))
     return problem(request, AtelierError(code, message, status=error.status_code, hint=hint), error.headers)
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    # Nobody reads this; it is here so that a client who hangs up is no mistake of the service in the log.
+    return problem(request, BadRequest("client_gone", "The connection ended before the body did."))
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

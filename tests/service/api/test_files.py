@@ -1,0 +1,107 @@
+"""Files over HTTP: checkpoints, pipelines, samples, and the curves as numbers and as a plot."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from service.artifacts import Artifacts
+from service.queue import reply
+from service.settings import Settings
+from tests.service.api.conftest import PNG, SHA256, WEIGHTS, Trained
+
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@SQLITE
+def test_a_checkpoint_is_downloaded_whole(client: TestClient, trained: Trained) -> None:
+    shown = client.get(f"/v1/checkpoints/{trained.checkpoint}").json()
+    assert shown.items() >= {"step": 20, "best": True, "last": True, "sha256": SHA256, "scores": {}}.items()
+    assert not client.get(f"/v1/checkpoints/{trained.checkpoints[0]}").json()["last"]
+    got = client.get(shown["urls"]["download"])
+    assert got.content == WEIGHTS
+    assert got.headers["content-length"] == str(len(WEIGHTS)) == str(shown["size_bytes"])
+    assert got.headers["etag"] == f'"{SHA256}"'
+    assert (
+        got.headers["content-disposition"]
+        == f'attachment; filename="{trained.checkpoint}-step20.safetensors"'
+    )
+    again = client.get(shown["urls"]["download"], headers={"If-None-Match": got.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@SQLITE
+def test_a_gan_is_no_pipeline(client: TestClient, trained: Trained) -> None:
+    refused = client.get(f"/v1/checkpoints/{trained.checkpoint}/download?format=diffusers")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "format")
+
+
+@SQLITE
+def test_a_pipeline_is_made_when_first_asked_for(
+    client: TestClient,
+    app: FastAPI,
+    artifacts: Artifacts,
+    settings: Settings,
+    train: Callable[..., Trained],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The worker's answer through Redis names the artifact; the second request finds it stored."""
+    trained = train(preset="ddpm")
+    publisher = app.state.parts.publisher
+    asked = []
+
+    def answering(task: str, *args: Any, **options: Any) -> bool:
+        asked.append((task, args[0]))
+        key = f"jobs/{trained.job}/checkpoints/00000020/diffusers.zip"
+        artifacts.put_bytes(b"zip", key)
+        reply(settings.redis_url, args[-1], {"key": key})
+        return True
+
+    monkeypatch.setattr(publisher, "send", answering)
+    for _ in range(2):
+        got = client.get(f"/v1/checkpoints/{trained.checkpoint}/download?format=diffusers")
+        assert (got.status_code, got.content, got.headers["content-type"]) == (200, b"zip", "application/zip")
+    assert asked == [("atelier.export", trained.checkpoint)]
+
+
+@SQLITE
+def test_a_sample_grid_is_fetched_by_its_step(client: TestClient, trained: Trained) -> None:
+    newest = client.get(f"/v1/jobs/{trained.job}/samples").json()["data"][0]
+    assert newest["step"] == 20
+    picture = client.get(newest["url"])
+    assert (picture.content, picture.headers["content-type"]) == (PNG, "image/png")
+    for step in ("11", "-1", "x", "9" * 30, "1e1", "%00"):
+        assert client.get(f"/v1/jobs/{trained.job}/samples/{step}.png").status_code == 404, step
+
+
+def test_curves_are_thinned_and_chosen(client: TestClient, train: Callable[..., Trained]) -> None:
+    url = f"/v1/jobs/{train(points=200).job}/metrics"
+    series = client.get(url).json()["series"]
+    assert set(series) == {"loss/generator", "loss/discriminator"}
+    assert series["loss/generator"]["step"] == list(range(200))
+    assert series["loss/discriminator"]["value"] == [None], "NaN is no JSON"
+    few = client.get(url, params={"max_points": 10, "keys": "loss/generator,loss/unknown"}).json()["series"]
+    assert set(few) == {"loss/generator"}
+    assert len(few["loss/generator"]["step"]) <= 10
+    assert (few["loss/generator"]["step"][0], few["loss/generator"]["step"][-1]) == (0, 199)
+
+
+@SQLITE
+def test_the_plot_is_a_picture_whatever_the_name(client: TestClient, train: Callable[..., Trained]) -> None:
+    """A `$` in a name must not be read as a formula, and a job without points has a plot, too."""
+    empty = client.post("/v1/jobs", json={"preset": "dcgan", "name": "$x^{"}).json()["id"]
+    for job in (empty, train(name="50 $ and $\\frac", points=300).job):
+        plot = client.get(f"/v1/jobs/{job}/metrics.png")
+        assert (plot.status_code, plot.headers["content-type"]) == (200, "image/png")
+        assert plot.content.startswith(b"\x89PNG")
+
+
+@SQLITE
+def test_an_artifact_that_is_gone_is_a_404(
+    client: TestClient, trained: Trained, artifacts: Artifacts
+) -> None:
+    artifacts.delete(f"jobs/{trained.job}")
+    gone = client.get(f"/v1/checkpoints/{trained.checkpoint}/download")
+    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "artifact_missing")
