@@ -67,7 +67,3 @@ def main() -> None:
     except BrokenPipeError:  # `atelier jobs list | head`
         sys.stderr.close()
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -100,7 +100,7 @@ class Stack:
         write_whole(self.data / "url", self.url + "\n", mode=0o644)
 
     def _programs(self) -> list[Program]:
-        atelier = (sys.executable, "-P", "-m", "service.cli")
+        atelier = (sys.executable, "-P", "-m", "service")
         redis = redis_configuration(self.data / "redis", self._run / "redis.sock")
         api = (*atelier, "api", "--host", self.host, "--port", str(self.port))
         return [

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import redis
 import redis.asyncio
 from celery import Celery
-from kombu.exceptions import KombuError, OperationalError
+from kombu.exceptions import OperationalError
 
 from service.errors import Invalid, Unavailable
 
@@ -29,7 +29,7 @@ TASKS: Mapping[str, str] = {
 SOCKET_SECONDS = 1.0
 REPLY_SECONDS = 60
 _REPLY_PREFIX = "atelier:reply:"
-_UNREACHABLE = (redis.RedisError, KombuError, OperationalError, OSError)
+_UNREACHABLE = (redis.RedisError, OperationalError, OSError)
 
 
 class Bell(Protocol):

@@ -36,7 +36,7 @@ EXPORT_SECONDS = 60.0
     "/jobs/{job_id}/checkpoints",
     operation_id="listJobCheckpoints",
     summary="List a job's checkpoints",
-    responses=responses(404, 422),
+    responses=responses(404),
 )
 def list_job_checkpoints(
     job_id: str, database: Database, links: Links, page: ListPage
@@ -50,7 +50,7 @@ def list_job_checkpoints(
     "/checkpoints",
     operation_id="listCheckpoints",
     summary="List all checkpoints",
-    responses=responses(404, 422),
+    responses=responses(404),
 )
 def list_checkpoints(database: Database, links: Links, page: ListPage) -> Listing[CheckpointReply]:
     with database.read() as session:

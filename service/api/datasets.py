@@ -65,7 +65,7 @@ _BODY = {
     status_code=202,
     responses={
         202: {"headers": {"Location": {"description": "The dataset.", "schema": {"type": "string"}}}},
-        **responses(400, 413, 415, 422),
+        **responses(400, 413, 415),
     },
     openapi_extra=_BODY,
 )
@@ -92,7 +92,7 @@ def create_dataset(
     return _reply(dataset, links)
 
 
-@router.get("", operation_id="listDatasets", summary="List the datasets", responses=responses(404, 422))
+@router.get("", operation_id="listDatasets", summary="List the datasets", responses=responses(404))
 def list_datasets(
     database: Database,
     links: Links,

@@ -13,7 +13,7 @@ from service.records.events import EventType, Level
 router = APIRouter(prefix="/jobs/{job_id}/events", tags=["events"])
 
 
-@router.get("", operation_id="listEvents", summary="List a job's events", responses=responses(404, 422))
+@router.get("", operation_id="listEvents", summary="List a job's events", responses=responses(404))
 def list_events(
     job_id: str,
     database: Database,

@@ -105,7 +105,7 @@ async def create_job(
     return Response(planned.model_dump_json(), media_type="application/json")
 
 
-@router.get("", operation_id="listJobs", summary="List the jobs", responses=responses(404, 422))
+@router.get("", operation_id="listJobs", summary="List the jobs", responses=responses(404))
 def list_jobs(
     request: Request,
     database: Database,

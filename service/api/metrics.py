@@ -17,9 +17,7 @@ router = APIRouter(prefix="/jobs/{job_id}", tags=["metrics"])
 PLOT_POINTS = 500
 
 
-@router.get(
-    "/metrics", operation_id="getMetrics", summary="Get a job's curves", responses=responses(404, 422)
-)
+@router.get("/metrics", operation_id="getMetrics", summary="Get a job's curves", responses=responses(404))
 def get_metrics(
     job_id: str,
     database: Database,

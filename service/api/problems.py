@@ -76,9 +76,11 @@ class Problem(BaseModel):
 def responses(*statuses: int, **described: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of an operation that can end in these errors, each with an example.
 
+    401 and 422 (an unknown query parameter, if nothing else) are among those of every operation.
+
     `described` gives a status a meaning of its own: `s409="the dataset is not ready"`.
     """
-    meanings = {status: HTTPStatus(status).phrase for status in (401, *statuses)}
+    meanings = {status: HTTPStatus(status).phrase for status in (401, 422, *statuses)}
     meanings |= {int(name[1:]): text for name, text in described.items()}
     return {
         status: {

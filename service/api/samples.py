@@ -13,9 +13,7 @@ from service.records import jobs, samples
 router = APIRouter(prefix="/jobs/{job_id}/samples", tags=["samples"])
 
 
-@router.get(
-    "", operation_id="listSamples", summary="List a job's sample grids", responses=responses(404, 422)
-)
+@router.get("", operation_id="listSamples", summary="List a job's sample grids", responses=responses(404))
 def list_samples(job_id: str, database: Database, links: Links, page: ListPage) -> Listing[SampleReply]:
     """Newest first; a grid's id in this list is its step."""
     with database.read() as session:

@@ -59,9 +59,14 @@ def get(session: Session, dataset_id: str) -> Dataset:
 def page(
     session: Session, limit: int = 20, after: str | None = None, *, status: DatasetStatus | None = None
 ) -> Page[Dataset]:
-    query = select(Dataset)
+    """Datasets, newest first, and the built-in ones, whose ids are names, behind them."""
+    query = select(Dataset).order_by(Dataset.builtin)
     if status is not None:
         query = query.where(Dataset.status == status)
+    if after in BUILTINS:
+        query = query.where(Dataset.builtin)
+    elif after is not None:
+        return newest_first(session, query, Dataset.id, limit, after, always=Dataset.builtin)
     return newest_first(session, query, Dataset.id, limit, after)
 
 

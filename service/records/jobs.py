@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service.errors import Conflict, Invalid, NotFound
 from service.records import events
-from service.records.columns import Now, instant
+from service.records.columns import Now, instant, storable
 from service.records.events import EventType
 from service.records.ids import plausible
 from service.records.leases import (
@@ -100,7 +100,7 @@ def page(
                 hint="Filter by another key.",
                 param="metadata",
             )
-        query = query.where(cast(Job.metadata_[key].as_string(), String) == value)
+        query = query.where(cast(Job.metadata_[key].as_string(), String) == storable(value))
     return newest_first(session, query, Job.id, limit, after)
 
 

@@ -10,8 +10,7 @@ from service.records.columns import insert_into, storable
 from service.records.leases import fence
 from service.records.tables import Metric
 
-# PostgreSQL and SQLite bind at most 65,535 and 32,766 values a statement.
-ROWS_A_STATEMENT = 1000
+# SQLite binds at most 32,766 values in a statement.
 MOST_POINTS = 10_000
 
 
@@ -39,8 +38,14 @@ def add(session: Session, job_id: str, rows: Iterable[MetricRow], *, attempt: in
         {"job_id": job_id, "key": key, "step": step, "images": images, "value": storable(float(value))}
         for (key, step), (images, value) in latest.items()
     ]
-    for start in range(0, len(values), ROWS_A_STATEMENT):
-        _upsert(session, values[start : start + ROWS_A_STATEMENT])
+    if values:
+        insert = insert_into(session, Metric)
+        upsert = insert.on_conflict_do_update(
+            index_elements=[Metric.job_id, Metric.key, Metric.step],
+            set_={"images": insert.excluded.images, "value": insert.excluded.value},
+        )
+        # One prepared statement for all rows, which the drivers send in one go.
+        session.connection().execute(upsert, values)
     return True
 
 
@@ -65,7 +70,7 @@ def series(
 
     A thinned curve keeps its first and last point, and those between are spread evenly over the steps.
     """
-    wanted = _names(session, job_id) if keys is None else sorted(set(keys))
+    wanted = _names(session, job_id) if keys is None else sorted(storable(key) for key in set(keys))
     curves = {key: _curve(session, job_id, key, min(max(2, max_points), MOST_POINTS)) for key in wanted}
     return {key: curve for key, curve in curves.items() if curve["step"]}
 
@@ -105,13 +110,3 @@ def _spread(mine: tuple[Any, ...], max_points: int) -> Any:
         .correlate(span, marks)
         .scalar_subquery()
     ).select_from(marks.join(span, literal(True)))
-
-
-def _upsert(session: Session, values: Sequence[dict[str, Any]]) -> None:
-    statement = insert_into(session, Metric).values(values)
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=[Metric.job_id, Metric.key, Metric.step],
-            set_={"images": statement.excluded.images, "value": statement.excluded.value},
-        )
-    )

@@ -1,0 +1,186 @@
+"""The `atelier` command: what it says, where it connects, and how it speaks with a running service."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.client import Client, Refused, locate, refusal
+from service.commands import stack as stack_commands
+from service.commands.output import duration, steps
+from service.commands.progress import describe
+from tests.service.conftest import ATELIER, PROXIES, RunningStack
+
+TINY = {
+    "preset": "dcgan",
+    "dataset": "digits",
+    "budget": {"steps": 4},
+    "batch_size": 8,
+    "generator": {"ngf": 4},
+    "discriminator": {"ndf": 4},
+    "evaluation": None,
+}
+
+Atelier = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def atelier(stack: RunningStack, tmp_path: Path) -> Atelier:
+    """Runs the real command against the real stack, in an empty folder."""
+
+    def run(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*ATELIER, *arguments],
+            cwd=tmp_path,
+            env=os.environ | PROXIES | {"ATELIER_DATA": str(stack.folder)},
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+def reply(atelier: Atelier, *arguments: str, text: str = "") -> Any:
+    done = atelier(*arguments, "--json", text=text)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_help_names_every_command() -> None:
+    """A command that is not registered would be found by nobody."""
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    parts = ("up", "demo", "api", "worker", "reconcile", "migrate", "keys")
+    for command in (*parts, "jobs", "datasets", "images", "presets"):
+        assert command in shown
+
+
+def test_a_job_from_its_spec_to_pictures(atelier: Atelier, tmp_path: Path) -> None:
+    """The client's whole path: submit, watch, look, and make images, against the real service."""
+    watched = atelier("jobs", "submit", "-", "--watch", text=json.dumps(TINY))
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    assert "step 4/4" in watched.stdout
+    (job, *_) = reply(atelier, "jobs", "list", "--limit", "1")
+    assert job["status"] == "succeeded"
+    assert job["id"] in atelier("jobs", "list").stdout
+    assert "job.succeeded" in atelier("jobs", "events", job["id"]).stdout
+    assert reply(atelier, "jobs", "show", job["id"])["best_checkpoint"] == job["best_checkpoint"]
+    for checkpoint, out in ((job["id"], "grid.png"), (job["best_checkpoint"], "grid.webp")):
+        assert atelier("images", checkpoint, "--n", "4", "--out", out).returncode == 0
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "grid.webp").read_bytes()[8:12] == b"WEBP"
+    atelier("images", job["id"], "--n", "2", "--seed", "7", "--out", "each")
+    assert sorted(file.name for file in (tmp_path / "each").iterdir()) == ["7.png", "8.png"]
+
+
+def test_a_dry_run_shows_the_plan_and_stores_nothing(atelier: Atelier) -> None:
+    """A dry run that stored a job would train it."""
+    before = reply(atelier, "jobs", "list")
+    plan = reply(atelier, "jobs", "submit", "-", "--dry-run", text=json.dumps(TINY))
+    assert (plan["object"], plan["steps"]) == ("job_plan", 4)
+    assert reply(atelier, "jobs", "list") == before
+
+
+def test_a_refusal_names_every_bad_field(atelier: Atelier) -> None:
+    """An error that hides which field is wrong sends people to the logs."""
+    refused = atelier("jobs", "submit", "-", text=json.dumps(TINY | {"batch_size": -1, "colour": "red"}))
+    assert refused.returncode == 1
+    assert "batch_size:" in refused.stderr
+    assert "colour:" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["presets list", "presets show dcgan", "datasets list", "datasets show digits", "jobs list", "ready"],
+)
+def test_what_can_be_shown_is_shown(atelier: Atelier, arguments: str) -> None:
+    """A reply whose shape a table does not expect ends in a traceback."""
+    shown = atelier(*arguments.split())
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip()
+
+
+def test_a_broken_archive_is_a_failed_dataset_with_its_reason(atelier: Atelier, tmp_path: Path) -> None:
+    """An upload that failed must not look like one that worked, to people or to scripts."""
+    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and then nothing")
+    uploaded = atelier("datasets", "upload", "broken.zip")
+    assert uploaded.returncode == 1
+    assert "failed" in uploaded.stdout + uploaded.stderr
+
+
+def test_a_running_job_is_cancelled(atelier: Atelier) -> None:
+    """Cancel is the one command that has to work when everything else was a mistake."""
+    job = reply(atelier, "jobs", "submit", "-", text=json.dumps(TINY | {"budget": {"steps": 1_000_000}}))
+    assert reply(atelier, "jobs", "cancel", job["id"])["status"] in ("cancelling", "cancelled")
+    ended = atelier("jobs", "watch", job["id"])
+    assert ended.returncode == 1
+    assert "cancelled" in ended.stdout
+
+
+def test_without_a_service_it_says_how_to_get_one(tmp_path: Path) -> None:
+    """The first thing that a stranger types must not end in a traceback."""
+    with pytest.raises(Refused, match="ATELIER_URL is not set") as caught:
+        locate({"ATELIER_DATA": str(tmp_path)})
+    assert "atelier up" in (caught.value.hint or "")
+    with Client("http://127.0.0.1:9", None) as client, pytest.raises(Refused, match="does not answer"):
+        client.get("/v1/jobs")
+
+
+def test_the_local_key_is_sent_to_the_local_stack_alone(tmp_path: Path) -> None:
+    """A key that goes wherever ATELIER_URL points is a key given away."""
+    (tmp_path / "url").write_text("http://127.0.0.1:8000\n")
+    (tmp_path / "api-key").write_text("secret\n")
+    here = {"ATELIER_DATA": str(tmp_path)}
+    assert locate(here) == ("http://127.0.0.1:8000", "secret")
+    assert locate(here | {"ATELIER_URL": "http://127.0.0.1:8000/"})[1] == "secret"
+    assert locate(here | {"ATELIER_URL": "https://elsewhere.example"})[1] is None
+    assert locate(here | {"ATELIER_API_KEY": "mine"})[1] == "mine"
+
+
+def test_an_answer_that_is_no_problem_is_still_reported() -> None:
+    """A proxy between client and service answers in HTML."""
+    assert str(refusal(httpx.Response(502, text="<h1>Bad gateway</h1>"))) == "502: <h1>Bad gateway</h1>"
+
+
+def test_a_worker_runs_with_every_flag_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mingling hangs when Redis restarts; with a concurrency of 2 a worker would train two jobs at once."""
+    started: list[str] = []
+
+    def record(_: str, arguments: list[str]) -> None:
+        started.extend(arguments)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", record)
+    CliRunner().invoke(app, ["worker", "train"])
+    line = " ".join(started)
+    assert "--queues train" in line
+    assert "--pool threads --concurrency 1" in line
+    assert "--without-mingle --without-gossip --without-heartbeat" in line
+
+
+def test_counts_of_workers() -> None:
+    """`--workers train=2` must not silently drop the other kinds."""
+    assert stack_commands.parse_workers("train=2, sample=0") == {"train": 2, "sample": 0, "prepare": 1}
+    for wrong in ("trian=1", "train", "train=-1", "train=two"):
+        with pytest.raises(typer.BadParameter, match="is not one of"):
+            stack_commands.parse_workers(wrong)
+
+
+def test_progress_in_words() -> None:
+    """Without a terminal these lines are all there is to see."""
+    progress = {"step": 400, "total_steps": 2000, "images_per_second": 3120.4, "eta_seconds": 31.2}
+    text = "step 400/2,000  3,120 images/s  ETA 0:31  generator 1.02"
+    assert describe(progress, {"generator": 1.0201}) == text
+    assert (duration(None), duration(59.6), duration(3725)) == ("–", "1:00", "1:02:05")
+    assert (steps(progress), steps(None)) == ("400/2,000 (20%)", "–")
