@@ -100,7 +100,7 @@ def test_rows_go_with_the_job_they_belong_to(database: Database, new_checkpoint)
 
 
 def test_a_second_writer_waits_for_the_first(database: Database, new_job) -> None:
-    """Without BEGIN IMMEDIATE two SQLite transactions that read first would fail at once instead of waiting."""
+    """Without BEGIN IMMEDIATE a SQLite transaction that reads first fails at once instead of waiting."""
     job = new_job()
     holding = threading.Event()
 

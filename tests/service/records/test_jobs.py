@@ -79,6 +79,7 @@ def test_filters_hold_together(database: Database, new_job, new_running) -> None
         assert found(metadata={"größe": 'a "quoted" 100% value'}) == {plain.id}
         assert found(metadata={"missing": "x"}) == set()
         assert found(metadata={"team": "' OR '1'='1"}) == set()
+        assert found(metadata={"team": "a\x00b"}, dataset="\x00", preset="\ud800") == set()
 
 
 @pytest.mark.parametrize("key", ['a"b', "a\\b", "a\x00b"])

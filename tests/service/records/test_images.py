@@ -1,0 +1,124 @@
+"""Batches of images are made in order, once each, by one worker at a time."""
+
+import threading
+
+import pytest
+
+from service.errors import NotFound
+from service.records import images
+from service.records.database import Database
+from service.records.images import LEASE_SECONDS, MAX_ATTEMPTS
+from service.records.status import ImageStatus
+from service.records.tables import ImageBatch
+
+
+@pytest.fixture
+def new_batch(database: Database, new_checkpoint):
+    checkpoint = new_checkpoint()
+
+    def make() -> ImageBatch:
+        with database.transaction() as session:
+            return images.create(session, checkpoint.id, {"n": 4, "seeds": [1, 2, 3, 4]})
+
+    return make
+
+
+def test_a_batch_is_queued_claimed_and_finished(database: Database, new_batch) -> None:
+    batch = new_batch()
+    assert batch.id.startswith("img_")
+    assert (batch.status, batch.request["n"], batch.result) == (ImageStatus.QUEUED, 4, None)
+    with database.transaction() as session:
+        claimed = images.claim_next(session, "w1")
+    assert claimed is not None
+    assert (claimed.id, claimed.status, claimed.attempt, claimed.worker) == (
+        batch.id,
+        ImageStatus.RUNNING,
+        1,
+        "w1",
+    )
+    with database.transaction() as session:
+        assert images.renew(session, batch.id, 1)
+        assert images.finish(session, batch.id, 1, {"data": [{"index": 0}]})
+        assert not images.finish(session, batch.id, 1, {"data": []})
+        assert not images.fail(session, batch.id, 1, {})
+        assert not images.renew(session, batch.id, 1)
+    with database.read() as session:
+        read = images.get(session, batch.id)
+    assert (read.status, read.result, read.error) == (ImageStatus.SUCCEEDED, {"data": [{"index": 0}]}, None)
+    assert read.finished_at is not None
+
+
+def test_a_failed_batch_says_why(database: Database, new_batch) -> None:
+    batch = new_batch()
+    error = {"code": "out_of_memory", "message": "Too large.", "hint": "Ask for fewer."}
+    with database.transaction() as session:
+        images.claim_next(session, "w1")
+        assert images.fail(session, batch.id, 1, error)
+        assert images.get(session, batch.id).error == error
+
+
+def test_the_oldest_is_claimed_first_and_nothing_is_claimed_twice(database: Database, new_batch) -> None:
+    made = [new_batch().id for _ in range(6)]
+    claimed: list[str] = []
+
+    def work() -> None:
+        while True:
+            with database.transaction() as session:
+                batch = images.claim_next(session, "w")
+            if batch is None:
+                return
+            claimed.append(batch.id)
+
+    with database.transaction() as session:
+        first = images.claim_next(session, "w")
+    assert first is not None
+    assert first.id == made[0]
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for thread in workers:
+        thread.start()
+    for thread in workers:
+        thread.join()
+    assert sorted(claimed) == made[1:]
+
+
+def test_a_vanished_worker_is_replaced_and_can_write_no_more(database: Database, new_batch, at) -> None:
+    batch = new_batch()
+    with database.transaction() as session:
+        images.claim_next(session, "w1", now=at(0))
+        assert images.stale(session, now=at(LEASE_SECONDS - 1)) == []
+        assert images.stale(session, now=at(LEASE_SECONDS + 1)) == [batch.id]
+        again = images.claim_next(session, "w2", now=at(LEASE_SECONDS + 1))
+        assert again is not None
+        assert again.attempt == 2
+        assert not images.finish(session, batch.id, 1, {})
+        assert not images.renew(session, batch.id, 1)
+
+
+def test_a_batch_whose_workers_keep_vanishing_fails_with_advice(database: Database, new_batch, at) -> None:
+    batch, now = new_batch(), 0.0
+    for attempt in range(MAX_ATTEMPTS):
+        with database.transaction() as session:
+            images.claim_next(session, "w", now=at(now))
+            now += LEASE_SECONDS + 1
+            found = images.stale(session, now=at(now))
+        assert found == ([batch.id] if attempt + 1 < MAX_ATTEMPTS else [])
+    with database.read() as session:
+        read = images.get(session, batch.id)
+    assert read.status == ImageStatus.FAILED
+    assert read.error is not None
+    assert read.error["code"] == "worker_lost"
+
+
+def test_a_lost_message_is_sent_again_once_an_interval(database: Database, new_batch, at) -> None:
+    batch = new_batch()
+    with database.transaction() as session:
+        assert images.stale(session) == []
+        assert images.stale(session, now=at(0)) == [batch.id]
+        assert images.stale(session, now=at(10)) == []
+        assert images.stale(session, now=at(16)) == [batch.id]
+
+
+@pytest.mark.parametrize("image_id", ["img_01h455vb4pex5vsknk084sn02q", "a\x00b", ""])
+def test_an_unknown_batch_is_not_found(database: Database, image_id: str) -> None:
+    with database.read() as session, pytest.raises(NotFound):
+        images.get(session, image_id)
