@@ -32,15 +32,17 @@ def main() -> int:
 
 
 def run(command: dict[str, Any], events: TextIO) -> None:
-    """Train as the command says; torch comes in here, when the end of the supervisor is already watched."""
+    """Train as the command says. torch comes in last: the end of the supervisor is watched by then."""
     from models.data.packed import PackedDataset
     from models.spec import load_spec
-    from models.training import event_to_json, train
     from worker.devices import resolve_device
 
+    dataset, spec = PackedDataset.open(Path(command["dataset"])), load_spec(command["spec"])
     device = resolve_device(command["device"])
-    dataset = PackedDataset.open(Path(command["dataset"]))
-    for event in train(load_spec(command["spec"]), dataset, Path(command["out"]), device=device):
+
+    from models.training import event_to_json, train
+
+    for event in train(spec, dataset, Path(command["out"]), device=device):
         emit(events, event_to_json(event))
 
 

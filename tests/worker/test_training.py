@@ -5,10 +5,12 @@ from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import update
 
 from models.checkpoints import load
-from service.records import checkpoints, events, jobs, metrics, samples
+from service.records import checkpoints, datasets, events, jobs, metrics, samples
 from service.records.status import JobStatus
+from service.records.tables import Dataset
 from worker.resources import Resources
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -47,6 +49,8 @@ def test_a_job_runs_to_its_end_and_leaves_everything_it_promised(
     )
     assert resources.artifacts.exists(f"jobs/{job_id}/trainer.log")
     assert not list((resources.settings.data / "attempts").iterdir()), "the attempt's folder was left behind"
+    mapped = {entry.path for entry in psutil.Process(worker.process.pid).memory_maps()}
+    assert not [path for path in mapped if "libtorch" in path], "with torch a worker could hold GPU memory"
 
 
 @SQLITE
@@ -165,18 +169,22 @@ def test_a_stopped_worker_gives_its_job_back_at_once(
 
 
 @SQLITE
-def test_a_training_worker_holds_no_torch(
+def test_a_job_posted_before_its_dataset_is_prepared_runs_by_itself(
+    resources: Resources,
     start_worker: Callable[[str], Any],
     submit: Callable[..., str],
     status_of: Callable[[str], JobStatus],
     wait_until: Callable[..., None],
 ) -> None:
-    """Breaks when the supervisor imports torch: its CUDA context would hold GPU memory between jobs."""
-    worker = start_worker("train")
+    """Breaks when the first minute of a new installation needs patience, a reconciler, or the right order."""
+    resources.artifacts.delete("datasets/digits")
+    with resources.database.transaction() as session:
+        session.execute(update(Dataset).where(Dataset.id == "digits").values(status="pending", count=None))
     job_id = submit()
-    wait_until(lambda: status_of(job_id) == JobStatus.SUCCEEDED, "the job's success")
-    mapped = {entry.path for entry in psutil.Process(worker.process.pid).memory_maps()}
-    assert not [path for path in mapped if "libtorch" in path]
+    training, preparing = start_worker("train"), start_worker("prepare")
+    wait_until(lambda: status_of(job_id) == JobStatus.SUCCEEDED, training.log + preparing.log)
+    with resources.database.read() as session:
+        assert datasets.get(session, "digits").count == 1797
 
 
 def step_of(resources: Resources, job_id: str) -> int:

@@ -1,0 +1,150 @@
+"""What a lost message or a lost worker left behind comes back, and the reconciler itself ends cleanly."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import update
+
+from service.records import datasets, jobs, leases
+from service.records.database import Database, migrate
+from service.records.status import JobStatus
+from service.records.tables import Dataset, ImageBatch, Job
+from service.settings import Settings
+from worker.reconciler import reconcile, run
+from worker.resources import Resources
+
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+LONG_AGO = datetime.now(UTC) - timedelta(hours=1)
+
+
+@pytest.fixture
+def broker(resources: Resources) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(resources.settings.redis_url) as client:
+        yield client
+
+
+def waiting(broker: redis.Redis) -> dict[str, int]:
+    return {queue: broker.llen(queue) for queue in ("train", "sample", "prepare")}
+
+
+def age(resources: Resources, table: type[Any], row_id: str, **values: Any) -> None:
+    with resources.database.transaction() as session:
+        session.execute(update(table).where(table.id == row_id).values(**values))
+
+
+def test_queued_rows_whose_message_is_lost_are_published_again_and_fresh_ones_are_not(
+    resources: Resources,
+    broker: redis.Redis,
+    create_job: Callable[..., str],
+    create_checkpoint: Callable[..., str],
+    ask_images: Callable[..., str],
+) -> None:
+    """Breaks when a FLUSHALL loses a job, or when every look doubles the messages in Redis."""
+    age(resources, Dataset, "fashion-mnist", published_at=datetime.now(UTC))
+    job_id, image_id = create_job(), ask_images(create_checkpoint(), [1])
+    reconcile(resources.database, resources.publisher)
+    assert waiting(broker) == {"train": 0, "sample": 0, "prepare": 0}
+
+    age(resources, Job, job_id, published_at=LONG_AGO)
+    age(resources, ImageBatch, image_id, published_at=LONG_AGO)
+    age(resources, Dataset, "fashion-mnist", published_at=LONG_AGO)
+    for _ in range(3):
+        reconcile(resources.database, resources.publisher)
+    assert waiting(broker) == {"train": 1, "sample": 1, "prepare": 1}
+
+
+def test_a_job_whose_lease_ran_out_is_queued_and_published_at_once(
+    resources: Resources, broker: redis.Redis, create_job: Callable[..., str]
+) -> None:
+    """Breaks when the job of a dead worker waits for ever, or is published twice for one loss."""
+    lost, cancelled = create_job(), create_job()
+    for job_id in (lost, cancelled):
+        with resources.database.transaction() as session:
+            assert leases.claim(session, job_id, "a dead worker") is not None
+    with resources.database.transaction() as session:
+        jobs.request_cancel(session, cancelled)
+    for job_id in (lost, cancelled):
+        age(resources, Job, job_id, lease_expires_at=LONG_AGO, published_at=LONG_AGO)
+    for _ in range(3):
+        reconcile(resources.database, resources.publisher)
+    with resources.database.read() as session:
+        found = {job_id: jobs.get(session, job_id) for job_id in (lost, cancelled)}
+    assert found[lost].status == JobStatus.QUEUED
+    assert found[lost].lost_leases == 1
+    assert found[cancelled].status == JobStatus.CANCELLED
+    assert waiting(broker)["train"] == 1
+
+
+def test_two_reconcilers_publish_once(
+    resources: Resources, broker: redis.Redis, create_job: Callable[..., str]
+) -> None:
+    """Breaks when a row can be taken by both."""
+    for _ in range(10):
+        age(resources, Job, create_job(), published_at=LONG_AGO)
+    threads = [
+        threading.Thread(target=reconcile, args=(resources.database, resources.publisher)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert waiting(broker)["train"] == 10
+
+
+@SQLITE
+def test_an_outage_costs_a_look_and_no_more(
+    resources: Resources, broker: redis.Redis, tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    """Breaks when one error ends the loop: here the tables are made under the running reconciler."""
+    settings = resources.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path / 'later.db'}"})
+    stopping = threading.Event()
+    thread = threading.Thread(target=run, args=(settings, stopping))
+    thread.start()
+    try:
+        time.sleep(0.5)
+        migrate(settings.database_url)
+        database = Database(settings.database_url)
+        with database.transaction() as session:
+            datasets.ensure_builtins(session)
+            session.execute(update(Dataset).values(published_at=LONG_AGO))
+        database.close()
+        wait_until(lambda: waiting(broker)["prepare"] == 2, "the lost messages")
+    finally:
+        stopping.set()
+        wait_until(lambda: not thread.is_alive(), "its end")
+
+
+@SQLITE
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_it_runs_as_a_process_and_stops_at_a_signal(
+    settings: Settings,
+    resources: Resources,
+    broker: redis.Redis,
+    create_job: Callable[..., str],
+    wait_until: Callable[..., None],
+    signal_number: int,
+) -> None:
+    environment = {
+        "ATELIER_DATA": str(settings.data),
+        "ATELIER_DATABASE_URL": settings.database_url,
+        "ATELIER_REDIS_URL": settings.redis_url,
+    }
+    age(resources, Job, create_job(), published_at=LONG_AGO)
+    process = subprocess.Popen([sys.executable, "-m", "worker.reconciler"], env={**os.environ, **environment})
+    try:
+        wait_until(lambda: waiting(broker)["train"] == 1, "the lost message")
+        process.send_signal(signal_number)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
