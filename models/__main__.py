@@ -11,14 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from models.data import DatasetError, PackedDataset, open_dataset
 from models.presets import expand, plan
 from models.spec import DatasetFacts, JobSpec, SpecError
+from models.spec.reference import reference
 from models.training import Started, TrainingError, event_to_json, events, train
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train image generators, with no service.")
-
-
-@app.callback()
-def _models() -> None:
-    """Keeps `train` a subcommand."""
 
 
 @app.command("train")
@@ -42,6 +38,12 @@ def train_command(
         raise _refused(f"{spec}: {error}") from None
     except (DatasetError, TrainingError) as error:
         raise _refused(f"{error.message} {error.hint}") from None
+
+
+@app.command("reference")
+def reference_command() -> None:
+    """Print the job spec reference as Markdown."""
+    typer.echo(reference(), nl=False)
 
 
 def _run(spec: JobSpec, warnings: tuple[str, ...], dataset: PackedDataset, out: Path, device: str) -> None:

@@ -67,7 +67,7 @@ class GanSpec(TrainingSpec):
     discriminator: DiscriminatorSpec = Field(
         default_factory=DiscriminatorSpec, description="Tells real images from made ones."
     )
-    loss: GanLossSpec = Field(default_factory=GanLossSpec, description="The adversarial loss.")
+    loss: GanLossSpec = Field(default_factory=GanLossSpec, description="The game that the two play.")
     optimizers: OptimizersSpec = Field(
         default_factory=OptimizersSpec, description="Merged into `optimizer` for one network."
     )

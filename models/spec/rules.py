@@ -24,12 +24,25 @@ def sampler_errors(spec: JobSpec, sampler: SamplerSpec | None) -> list[FieldErro
     if isinstance(spec, GanSpec):
         return [FieldError("sampler", "a GAN makes an image in one pass and takes no sampler; leave it out")]
     errors = []
-    if sampler.steps > spec.noise_schedule.timesteps:
-        message = f"is {sampler.steps}, more than the {spec.noise_schedule.timesteps} timesteps of the model"
+    timesteps, steps = spec.noise_schedule.timesteps, sampler.steps
+    if steps > timesteps:
+        message = f"is {steps}, more than the {timesteps} timesteps of the model"
+        errors.append(FieldError("sampler.steps", message))
+    elif not _starts_from_noise(steps, timesteps):
+        enough = next(more for more in range(steps, timesteps + 1) if _starts_from_noise(more, timesteps))
+        message = f"is {steps}, which would begin far from pure noise; take {enough}"
         errors.append(FieldError("sampler.steps", message))
     if sampler.kind is SamplerKind.DDPM and sampler.eta:
         errors.append(FieldError("sampler.eta", "holds for ddim only: ddpm's noise is fixed; leave it out"))
     return errors
+
+
+def _starts_from_noise(steps: int, timesteps: int) -> bool:
+    """Whether so many steps begin among the noisiest tenth of the timesteps, or are few.
+
+    diffusers takes every (timesteps // steps)-th timestep counted from 0: 600 of 1000 would begin at 599.
+    """
+    return steps * 10 <= timesteps or (steps - 1) * (timesteps // steps) >= 0.9 * (timesteps - 1)
 
 
 def warnings(spec: JobSpec, facts: DatasetFacts) -> Iterator[str]:

@@ -125,5 +125,5 @@ class TrainingSpec(Model):
 class OptimizersSpec(Model):
     """Optimizers of single networks, where they differ from `optimizer`."""
 
-    generator: OptimizerSpec | None = None
-    discriminator: OptimizerSpec | None = None
+    generator: OptimizerSpec | None = Field(None, description="The generator's optimizer.")
+    discriminator: OptimizerSpec | None = Field(None, description="The discriminator's optimizer.")

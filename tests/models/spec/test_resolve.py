@@ -141,6 +141,7 @@ def test_a_seed_left_out_is_drawn_and_written() -> None:
         ({"preset": "dcgan", "optimizers": {"critic": {}}}, {"optimizers.critic"}),
         ({"preset": "dcgan", "optimizers": {"generator": 3}}, {"optimizers.generator"}),
         ({"preset": "ddpm", "sampler": {"kind": "ddim", "steps": 2000}}, {"sampler.steps"}),
+        ({"preset": "ddpm", "sampler": {"kind": "ddim", "steps": 600}}, {"sampler.steps"}),
         ({"preset": "ddpm", "sampler": {"kind": "ddpm", "eta": 0.5}}, {"sampler.eta"}),
         ({"preset": "ddpm", "network": {"norm_groups": 12}}, {"network.norm_groups"}),
         ({"preset": "ddpm", "network": {"multipliers": [1, 1, 2, 2, 2]}}, {"network.multipliers"}),
@@ -180,6 +181,19 @@ def test_no_value_of_a_field_is_more_than_a_spec_error(value: Any, field: str) -
 def test_what_is_probably_not_meant_is_warned_of(raw: dict[str, Any], words: str) -> None:
     assert any(words in warning for warning in planned(raw).warnings)
     assert planned({"preset": "dcgan"}).warnings == ()
+
+
+@pytest.mark.parametrize("steps", [1, 10, 50, 100, 200, 250, 500, 1000])
+def test_usual_numbers_of_sampler_steps_are_taken(steps: int) -> None:
+    assert (
+        planned({"preset": "ddpm", "sampler": {"kind": "ddim", "steps": steps}}).spec.sampler.steps == steps
+    )
+
+
+def test_a_number_of_steps_that_skips_the_noise_names_one_that_does_not() -> None:
+    with pytest.raises(SpecError, match="take 901") as caught:
+        planned({"preset": "ddpm", "sampler": {"kind": "ddim", "steps": 600}})
+    assert len(caught.value.errors) == 1
 
 
 def test_specs_are_frozen() -> None:
