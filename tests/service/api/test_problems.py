@@ -106,7 +106,7 @@ IDS = (
 
 
 def test_any_unknown_id_is_a_404(client: TestClient, app: FastAPI, trained: Trained) -> None:
-    """Malformed or not: PostgreSQL refuses a NUL in a text, and an id is never a reason for a 500 or a 422."""
+    """Malformed or not: PostgreSQL refuses a NUL in a text, and an id is no reason for a 500 or a 422."""
     bodies = {"createImages": {"json": {"n": 1}}}
     for path, ways in app.openapi()["paths"].items():
         if "{" not in path:
