@@ -1,9 +1,9 @@
 """The curves of a job: written in batches, read as at most so many points."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
-from sqlalchemy import BigInteger, cast, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, cast, func, literal, select
 from sqlalchemy.orm import Session
 
 from service.records.columns import insert_into, storable
@@ -83,8 +83,7 @@ def _curve(session: Session, job_id: str, key: str, max_points: int) -> Series:
     short = select(literal(1)).where(*mine).limit(max_points + 1).subquery()
     query = select(Metric.step, Metric.images, Metric.value).where(*mine).order_by(Metric.step)
     if (session.scalar(select(func.count()).select_from(short)) or 0) > max_points:
-        # Two statements, because PostgreSQL reads the whole curve to join it with the marks in one.
-        query = query.where(Metric.step.in_(session.scalars(_spread(mine, max_points)).all()))
+        query = query.where(Metric.step.in_(_spread(session, mine, max_points)))
     rows = session.execute(query).all()
     return {
         "step": [row.step for row in rows],
@@ -93,20 +92,19 @@ def _curve(session: Session, job_id: str, key: str, max_points: int) -> Series:
     }
 
 
-def _spread(mine: tuple[Any, ...], max_points: int) -> Any:
+def _spread(session: Session, mine: tuple[ColumnElement[bool], ...], max_points: int) -> Sequence[int]:
     """The steps to keep: for each of `max_points` marks from first to last step, the first row from there on.
 
     Every mark is one look into the primary key's index, so that the cost does not grow with the curve.
+    (PostgreSQL may read all of it for `min(step)`, and for one statement that also fetches the values.)
     """
-    low = select(func.min(Metric.step)).where(*mine).scalar_subquery()
-    high = select(func.max(Metric.step)).where(*mine).scalar_subquery()
-    span = select(low.label("low"), high.label("high")).cte("span")
-    first = select(cast(literal(0), BigInteger).label("number")).cte("marks", recursive=True)
-    marks = first.union_all(select(first.c.number + 1).where(first.c.number < max_points - 1))
-    mark = span.c.low + (span.c.high - span.c.low) * marks.c.number // (max_points - 1)
-    return select(
-        select(func.min(Metric.step))
-        .where(*mine, Metric.step >= mark)
-        .correlate(span, marks)
-        .scalar_subquery()
-    ).select_from(marks.join(span, literal(True)))
+    steps = select(Metric.step).where(*mine)
+    low = session.scalar(steps.order_by(Metric.step).limit(1))
+    high = session.scalar(steps.order_by(Metric.step.desc()).limit(1))
+    if low is None or high is None:
+        return ()  # another transaction has deleted the curve meanwhile
+    number = select(cast(literal(0), BigInteger).label("number")).cte("marks", recursive=True)
+    marks = number.union_all(select(number.c.number + 1).where(number.c.number < max_points - 1))
+    mark = low + (high - low) * marks.c.number // (max_points - 1)
+    kept = steps.where(Metric.step >= mark).order_by(Metric.step).limit(1).correlate(marks).scalar_subquery()
+    return session.scalars(select(kept).select_from(marks)).all()

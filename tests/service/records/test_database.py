@@ -145,6 +145,36 @@ def test_a_dead_server_is_unavailable_soon_and_its_password_is_not_told() -> Non
     assert "hunter2" not in f"{raised.value} {raised.value.__cause__} {database.engine!r}"
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_connection_that_is_cut_is_unavailable_and_the_next_block_works(
+    database: Database, new_job
+) -> None:
+    job = new_job()
+
+    def cancel_and_lose_the_connection() -> None:
+        with database.transaction() as session:
+            jobs.request_cancel(session, job.id)
+            session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    with pytest.raises(Unavailable):
+        cancel_and_lose_the_connection()
+    with database.transaction() as session:
+        assert jobs.request_cancel(session, job.id).status == "cancelled"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_pooled_connections_that_were_cut_are_replaced(database: Database) -> None:
+    """After the server has restarted not one request may fail because of it."""
+    with database.read() as one, database.read() as other:
+        one.execute(text("SELECT 1"))
+        other.execute(text("SELECT 1"))
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname ="
+    with database.read() as session:
+        session.execute(text(f"{cut} current_database()"))
+    for _ in range(2):
+        database.check()
+
+
 def test_a_database_without_tables_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="atelier migrate"):
         Database(f"sqlite:///{tmp_path / 'empty.db'}").check()
