@@ -57,6 +57,8 @@ def run(out: Path, interruption: "Interruption") -> None:
 
 def train(client: "Client", interruption: "Interruption") -> "Reply":
     """Post the demo's job and show it until it has ended."""
+    for left in client.items("/v1/jobs", 100, status=["queued", "running"]):  # by a demo that was interrupted
+        client.post(f"/v1/jobs/{left['id']}/cancel")
     job = client.post("/v1/jobs", SPEC)
     say(f"Training preset {SPEC['preset']} on {SPEC['dataset']} as {job['id']}")
     job = watch_job(client, job["id"], console, sleep=interruption.sleep)
