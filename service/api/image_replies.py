@@ -33,7 +33,7 @@ class CheckpointReply(BaseModel):
     job_id: str
     step: int
     images: int = Field(description="Real images shown to the trained network until then.")
-    scores: dict[str, float]
+    scores: dict[str, float | None] = Field(description="Null where the number was not finite.")
     size_bytes: int
     sha256: str
     best: bool = Field(description="Whether it is its job's best; without scores the last is.")
