@@ -28,6 +28,7 @@ class RunningStack:
     marker: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def start(self) -> None:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.output = self.folder.with_suffix(".out")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")}
         with self.output.open("w") as output:
