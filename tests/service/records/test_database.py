@@ -1,5 +1,7 @@
 """The two databases behave alike, and an outage is told apart from a mistake."""
 
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
@@ -119,6 +121,48 @@ def test_a_second_writer_waits_for_the_first(database: Database, new_job) -> Non
     slow.join()
     with database.read() as session:
         assert jobs.get(session, job.id).step == 2
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_writer_that_waits_too_long_is_told_so(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.records.database.BUSY_TIMEOUT_SECONDS", 0.2)
+    with database.transaction() as holding:
+        holding.execute(text("SELECT 1"))
+        before = time.monotonic()
+        with pytest.raises(Unavailable), database.transaction() as session:
+            session.execute(text("SELECT 1"))
+        assert 0.2 <= time.monotonic() - before < 2
+    with database.transaction() as session:
+        session.execute(text("SELECT 1"))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_processes_that_write_at_once_all_succeed_and_one_that_is_killed_hurts_nobody(
+    database: Database, database_url: str
+) -> None:
+    code = (
+        "import sys; from service.records import jobs; from service.records.database import Database\n"
+        "database, spec = Database(sys.argv[1]), {'family': 'gan', 'dataset': 'digits', 'seed': 1}\n"
+        "for _ in range(int(sys.argv[2])):\n"
+        "    with database.transaction() as session:\n"
+        "        jobs.claim(session, jobs.create(session, spec, [], 1).id, 'w')\n"
+        "    print('written', flush=True)\n"
+    )
+    command = [sys.executable, "-c", code, database_url]
+    root = Path(__file__).parents[3]
+    endless = subprocess.Popen([*command, "1000000"], cwd=root, stdout=subprocess.PIPE, text=True)
+    writers = [subprocess.Popen([*command, "10"], cwd=root, stdout=subprocess.DEVNULL) for _ in range(4)]
+    assert endless.stdout is not None
+    assert endless.stdout.readline() == "written\n"
+    endless.kill()
+    known = 1 + len(endless.stdout.readlines())
+    endless.wait()
+    endless.stdout.close()
+    assert [writer.wait(60) for writer in writers] == [0] * 4
+    with database.read() as session:
+        written = session.scalar(text("SELECT count(*) FROM jobs WHERE status = 'running' AND attempt = 1"))
+        assert session.scalar(text("PRAGMA integrity_check")) == "ok"
+    assert 40 + known <= (written or 0) <= 40 + known + 1
 
 
 def test_readers_do_not_wait_for_a_writer(database: Database, new_job) -> None:
