@@ -1,0 +1,1 @@
+"""The commands of `atelier`, a module a group."""
