@@ -156,7 +156,7 @@ def _begin_sqlite(connection: Connection) -> None:
         driver.execute("BEGIN")
         return
     # A transaction that reads first and writes later cannot wait for another writer: it fails at once. So the
-    # write lock is taken from the start, and waited for here: SQLite's own wait looks ever less often, down to
+    # write lock is taken from the start, and waited for here: SQLite's own wait looks ever less often, to
     # every 0.1 s, so that of several busy writers the unlucky ones would wait for seconds.
     deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
     driver.execute("PRAGMA busy_timeout = 0")
