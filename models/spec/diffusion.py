@@ -63,7 +63,7 @@ class DiffusionSpec(TrainingSpec):
     network: UnetSpec = Field(default_factory=UnetSpec, description="The denoising network.")
     loss: DenoisingLossSpec = Field(default_factory=DenoisingLossSpec, description="The denoising loss.")
     noise_schedule: NoiseScheduleSpec = Field(
-        default_factory=NoiseScheduleSpec, description="How noise grows with time."
+        default_factory=NoiseScheduleSpec, description="The noising process that is undone."
     )
     sampler: SamplerSpec = Field(
         default_factory=SamplerSpec,
