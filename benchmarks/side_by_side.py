@@ -24,7 +24,7 @@ class Comparison:
 
 
 def side_by_side(first: Callable[[], None], second: Callable[[], None], rounds: int) -> Comparison:
-    """Call both by turns, `rounds` times after a first round that is not counted; ratio of medians."""
+    """Call both by turns, `rounds` times after a first round that is not counted; medians of all."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
         for times, work in zip(seconds, (first, second), strict=True):
@@ -32,6 +32,5 @@ def side_by_side(first: Callable[[], None], second: Callable[[], None], rounds: 
             work()
             if number:
                 times.append(time.perf_counter() - began)
-    ratios = statistics.quantiles([b / a for a, b in zip(*seconds, strict=True)], n=4)
-    one, two = statistics.median(seconds[0]), statistics.median(seconds[1])
-    return Comparison(one, two, two / one, ratios[0], ratios[2])
+    low, ratio, high = statistics.quantiles([b / a for a, b in zip(*seconds, strict=True)], n=4)
+    return Comparison(statistics.median(seconds[0]), statistics.median(seconds[1]), ratio, low, high)

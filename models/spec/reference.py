@@ -60,7 +60,7 @@ def _type(schema: dict[str, Any]) -> str:
         return f"list of {len(schema['prefixItems'])}: {_type(schema['prefixItems'][0])}"
     if schema.get("type") == "array":
         return f"list of {_type(schema['items'])}"
-    return schema.get("type", "object") + _range(schema)
+    return f"{schema.get('type', 'object')}{_range(schema)}"
 
 
 def _range(schema: dict[str, Any]) -> str:

@@ -11,7 +11,10 @@ from models.spec.optimizer import OptimizerSpec
 
 
 class Precision(StrEnum):
-    """`fp32`; `bf16` (autocast); `auto`: bf16 on CUDA devices that have it in hardware, else fp32."""
+    """`fp32`; `bf16` (autocast); `auto`: bf16 where the device is fast at it, else fp32.
+
+    Fast are CUDA devices of capability 8.0 and more; a processor with AVX512-BF16 or AMX is timed.
+    """
 
     AUTO = "auto"
     FP32 = "fp32"
