@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from service.interruption import Interruption
 
 # The job that the demo posts: three minutes on two cores at most, and long enough for digits to be read.
-SPEC = {"name": "demo", "preset": "dcgan", "dataset": "digits", "seed": 0, "budget": {"images": 300_000}}
+SPEC = {"name": "demo", "preset": "dcgan", "dataset": "digits", "seed": 0, "budget": {"images": 200_000}}
 SAMPLES = {"n": 64, "seed": 0, "format": "png", "layout": "grid"}
 
 
