@@ -55,8 +55,8 @@ class Settings(BaseSettings):
     )
     artifacts_url: str = Field(
         default_factory=_artifacts_in,
-        description="Where checkpoints, images and datasets are stored: a folder, or any fsspec address such "
-        "as `s3://bucket/prefix`. Default: `artifacts` in the data folder.",
+        description="Where checkpoints, images and datasets are stored: a folder that every machine of the "
+        "deployment mounts. Default: `artifacts` in the data folder.",
     )
     device: str = Field(
         default="auto",

@@ -109,14 +109,14 @@ class Recorder:
 
     def _sampled(self, event: Event) -> None:
         job_id, attempt, step = self._assignment.job_id, self._assignment.attempt, event["step"]
-        key = f"jobs/{job_id}/samples/{step:08d}.png"
+        key = f"jobs/{job_id}/samples/{attempt}-{step:08d}.png"
         self._artifacts.put_file(self._file(event["path"]), key)
         row = {"attempt": attempt, "step": step, "images": event["images"], "artifact": key}
         self._batch.writes.append(lambda session: samples.add(session, job_id, **row))
 
     def _saved(self, event: Event) -> None:
         job_id, attempt, step = self._assignment.job_id, self._assignment.attempt, event["step"]
-        key = f"jobs/{job_id}/checkpoints/{step:08d}/checkpoint.safetensors"
+        key = f"jobs/{job_id}/checkpoints/{attempt}-{step:08d}/checkpoint.safetensors"
         self._artifacts.put_file(self._file(event["path"]), key)
         row = {name: event[name] for name in ("step", "images", "sha256", "size_bytes")}
         row |= {"attempt": attempt, "artifact": key}
@@ -124,9 +124,10 @@ class Recorder:
 
     def _evaluated(self, event: Event) -> None:
         step, scores = event["step"], event["scores"]
-        self._measure(step, event["images"], {f"score/{name}": value for name, value in scores.items()})
+        self._measure(step, event["images"], scores)
         data = {"scores": scores, "samples": event["samples"], "images": event["images"]}
-        self._note(EventType.EVALUATION, f"Scores at step {step}.", step, data)
+        message = f"Measured on {event['samples']} held-out images at step {step}."
+        self._note(EventType.EVALUATION, message, step, data)
 
     def _alert(self, event: Event) -> None:
         level: Level = "error" if event["level"] == "error" else "warning"

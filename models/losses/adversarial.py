@@ -39,7 +39,7 @@ def _generator_sigmoid(fake_B: Tensor) -> Tensor:
 
 def _bce(probabilities_B: Tensor, targets_B: Tensor) -> Tensor:
     # Autocast refuses the cross-entropy of probabilities; it is float32 in every precision.
-    with torch.autocast(probabilities_B.device.type, enabled=False):
+    with torch.autocast(probabilities_B.device.type, torch.bfloat16, enabled=False):
         return F.binary_cross_entropy(probabilities_B.float(), targets_B.float())
 
 

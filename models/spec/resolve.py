@@ -26,6 +26,12 @@ class Plan:
     steps: int
 
 
+_WORDS = {
+    "extra_forbidden": "is no field of a job spec here; docs/spec.md lists the fields",
+    "missing": "is missing",
+}
+
+
 def load_spec(raw: Mapping[str, Any]) -> JobSpec:
     """Parse a spec; no preset is applied and nothing is derived.
 
@@ -43,7 +49,10 @@ def load_spec(raw: Mapping[str, Any]) -> JobSpec:
 def field_errors(error: ValidationError) -> list[FieldError]:
     """pydantic's errors as JSON paths and sentences."""
     return [
-        FieldError(".".join(str(part) for part in detail["loc"]), detail["msg"].removeprefix("Value error, "))
+        FieldError(
+            ".".join(str(part) for part in detail["loc"]),
+            _WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, ")),
+        )
         for detail in error.errors(include_url=False, include_context=False)
     ]
 

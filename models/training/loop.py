@@ -9,13 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from models import checkpoints
-from models.sampling import generate
+from models.sampling import SamplingError, generate
 from models.sampling.pictures import encode, grid
 from models.spec import DiffusionSpec, JobSpec, every_steps, total_steps
 from models.spec.training import Precision
 from models.training.events import Evaluated, Event, Finished, Progress, Sampled, Saved, TrainingError
 from models.training.means import Means
 from models.training.recipe import Batch, Phase, Recipe
+
+_DIVERGED = (
+    "Lower optimizer.learning_rate, set optimizer.clip_grad_norm, or use precision fp32; "
+    "the last checkpoint is from before the divergence."
+)
 
 
 class Stream(Protocol):
@@ -132,7 +137,10 @@ def _draw_samples(spec: JobSpec, recipe: Recipe, path: Path) -> None:
     device = next(recipe.networks[recipe.sampling].parameters()).device
     sampler = spec.sampler if isinstance(spec, DiffusionSpec) else None
     seeds = range(spec.samples.count)
-    pictures = generate(recipe.sampling_networks(), spec, seeds, sampler=sampler, device=device)
+    try:
+        pictures = generate(recipe.sampling_networks(), spec, seeds, sampler=sampler, device=device)
+    except SamplingError as error:
+        raise TrainingError("diverged", str(error), _DIVERGED) from None
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode(grid(pictures), "png"))
 
@@ -158,6 +166,5 @@ def _refuse_divergence(metrics: dict[str, float], step: int) -> None:
             raise TrainingError(
                 "diverged",
                 f"{name} is {value} at step {step}",
-                "Lower optimizer.learning_rate, set optimizer.clip_grad_norm, or use precision fp32; "
-                "the last checkpoint is from before the divergence.",
+                _DIVERGED,
             )

@@ -31,7 +31,7 @@ PANELS = (
     Panel("Learning rate", "learning_rate/", noisy=False),
     Panel("Images per second", "rate/images_per_second"),
     Panel("Discriminator's mean output", "output/"),
-    Panel("Score", "score/", noisy=False),
+    Panel("Evaluation", "evaluation/", noisy=False),
 )
 ALWAYS_SHOWN = 4
 HEADER_INCHES = 0.7
@@ -120,7 +120,7 @@ def _draw(ax: Axes, panel: Panel, curves: Mapping[str, Series]) -> None:
         ax.plot(images, values if smooth is None else smooth, **line)
         if panel.scale == "log" and np.any(values > 0):
             ax.set_yscale("log")
-    if len(curves) > 1 or panel.prefix == "score/":
+    if len(curves) > 1 or panel.prefix == "evaluation/":
         ax.legend(loc="best", fontsize=8)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import null, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import Conflict, NotFound
@@ -38,10 +38,19 @@ def create(
 
 
 def ensure_builtins(session: Session) -> list[str]:
-    """Makes the rows of the built-in datasets where they are missing; the ids made, to be published."""
+    """Makes the rows of the built-in datasets where they are missing; the ids made, to be published.
+
+    One that failed is tried again: what it lacked may have been installed since.
+    """
     rows = [{"id": name, "name": name, "builtin": True} for name in BUILTINS]
     made = insert_into(session, Dataset).values(rows).on_conflict_do_nothing().returning(Dataset.id)
-    return list(session.scalars(made))
+    failed = (
+        update(Dataset)
+        .where(Dataset.id.in_(BUILTINS), Dataset.status == DatasetStatus.FAILED)
+        .values(status=DatasetStatus.PENDING, attempt=0, error=null(), finished_at=None)
+        .returning(Dataset.id)
+    )
+    return [*session.scalars(made), *session.scalars(failed)]
 
 
 def get(session: Session, dataset_id: str) -> Dataset:

@@ -5,6 +5,8 @@ import torch
 
 from models.spec.training import MemoryFormat, Precision
 from models.training.entry import build_recipe
+from models.training.loop import one_step
+from models.training.means import Means
 from models.training.settle import place_networks, settle
 from tests.models.training.specs import small
 
@@ -42,6 +44,25 @@ def test_the_seed_alone_decides_the_first_weights() -> None:
     weights = [recipe.networks["generator"].state_dict()[key] for recipe in (one, same, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_bf16_is_asked_of_the_networks_and_not_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast computes in bf16 and keeps float32 weights; in fp32 nothing is cast."""
+    seen: dict[str, torch.dtype] = {}
+    for precision in ("fp32", "bf16"):
+        spec = small("dcgan-vanilla", precision=precision)
+        recipe = build_recipe(spec, CPU)
+        convolution = recipe.networks["discriminator"].main[0]
+
+        def note(_: object, __: object, output: torch.Tensor, precision: str = precision) -> None:
+            seen[precision] = output.dtype
+
+        convolution.register_forward_hook(note)
+        images = (torch.zeros(16, 1, 16, 16), torch.zeros(16, dtype=torch.long))
+        stream = type("Zeros", (), {"next": lambda self, images=images: images})()
+        one_step(spec, recipe, stream, 1, Means(), measure_gradients=True)
+        assert convolution.weight.dtype is torch.float32
+    assert seen == {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @pytest.mark.gpu

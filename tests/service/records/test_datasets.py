@@ -140,6 +140,21 @@ def test_the_built_in_datasets_are_made_once(database: Database) -> None:
     assert (read.builtin, read.status, read.attempt, read.dropped) == (True, DatasetStatus.PENDING, 0, [])
 
 
+def test_a_built_in_dataset_that_failed_is_tried_again_at_the_next_start(database: Database) -> None:
+    """Whoever installs Fashion-MNIST after a failure must not be stuck with it."""
+    with database.transaction() as session:
+        datasets.ensure_builtins(session)
+        claimed = datasets.claim(session, "fashion-mnist", "worker")
+        assert claimed is not None
+        assert datasets.failed(session, "fashion-mnist", 1, {"code": "dataset_unavailable"})
+    with database.transaction() as session:
+        assert datasets.ensure_builtins(session) == ["fashion-mnist"]
+    with database.transaction() as session:
+        again = datasets.claim(session, "fashion-mnist", "worker")
+        assert again is not None
+        assert (again.status, again.attempt, again.error) == (DatasetStatus.PENDING, 1, None)
+
+
 def test_processes_that_start_at_once_make_the_built_in_datasets_once(database: Database) -> None:
     made: list[str] = []
 
