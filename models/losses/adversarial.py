@@ -29,18 +29,16 @@ def _generator_logits(fake_B: Tensor) -> Tensor:
 
 
 def _discriminator_sigmoid(real_B: Tensor, fake_B: Tensor) -> Tensor:
-    """The same of probabilities; torch clamps each logarithm at -100."""
-    return _bce(real_B, torch.ones_like(real_B)) + _bce(fake_B, torch.zeros_like(fake_B))
+    """The same of probabilities, as torch's BCELoss: each logarithm is at least -100."""
+    return -_clamped(real_B.float().log()).mean() - _clamped(torch.log1p(-fake_B.float())).mean()
 
 
 def _generator_sigmoid(fake_B: Tensor) -> Tensor:
-    return _bce(fake_B, torch.ones_like(fake_B))
+    return -_clamped(fake_B.float().log()).mean()
 
 
-def _bce(probabilities_B: Tensor, targets_B: Tensor) -> Tensor:
-    # Autocast refuses the cross-entropy of probabilities; it is float32 in every precision.
-    with torch.autocast(probabilities_B.device.type, torch.bfloat16, enabled=False):
-        return F.binary_cross_entropy(probabilities_B.float(), targets_B.float())
+def _clamped(logarithms_B: Tensor) -> Tensor:
+    return logarithms_B.clamp(min=-100.0)
 
 
 ADVERSARIAL: dict[tuple[GanLoss, DiscriminatorOutput], AdversarialLoss] = {

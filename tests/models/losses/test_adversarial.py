@@ -41,5 +41,17 @@ def test_logits_do_not_overflow() -> None:
     assert loss.generator(torch.tensor([-1e4])).item() == pytest.approx(1e4)
 
 
+def test_probabilities_are_torchs_bce_down_to_the_last_saturated_one() -> None:
+    """Values and gradients, where float32 still tells a probability from 0 and 1; beyond, the loss stays finite."""
+    loss = ADVERSARIAL[GanLoss.NON_SATURATING, DiscriminatorOutput.SIGMOID]
+    outputs = torch.tensor([1e-30, 1e-6, 0.5, 1 - 1e-6])
+    ours, theirs = outputs.clone().requires_grad_(), outputs.clone().requires_grad_()
+    loss.generator(ours).backward()
+    F.binary_cross_entropy(theirs, torch.ones(4)).backward()
+    torch.testing.assert_close(ours.grad[1:], theirs.grad[1:])
+    assert loss.generator(torch.zeros(2)).item() == 100
+    assert loss.discriminator(torch.zeros(2), torch.ones(2)).item() == 200
+
+
 def test_every_combination_of_the_spec_has_a_row() -> None:
     assert set(ADVERSARIAL) == {(loss, output) for loss in GanLoss for output in DiscriminatorOutput}
