@@ -42,7 +42,7 @@ def test_logits_do_not_overflow() -> None:
 
 
 def test_probabilities_are_torchs_bce_down_to_the_last_saturated_one() -> None:
-    """Values and gradients, where float32 still tells a probability from 0 and 1; beyond, the loss stays finite."""
+    """Values and gradients where float32 tells a probability from 0 and 1; beyond, the loss is finite."""
     loss = ADVERSARIAL[GanLoss.NON_SATURATING, DiscriminatorOutput.SIGMOID]
     outputs = torch.tensor([1e-30, 1e-6, 0.5, 1 - 1e-6])
     ours, theirs = outputs.clone().requires_grad_(), outputs.clone().requires_grad_()
