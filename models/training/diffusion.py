@@ -41,13 +41,16 @@ def diffusion_recipe(spec: DiffusionSpec, networks: dict[str, nn.Module], noise:
     def evaluate(held_out_BCHW: Tensor, trained_BCHW: Tensor) -> dict[str, Tensor]:
         """The loss at fixed times and noise; held-out above trained-on means overfitting."""
         denoiser = ema.network if ema else network
-        groups = {"held_out": held_out_BCHW, "trained": trained_BCHW}
-        return {
+        was_training = denoiser.training
+        denoiser.eval()  # no dropout
+        losses = {
             f"evaluation/denoising_{name}": loss(
                 drawn(images, torch.Generator().manual_seed(_EVALUATION_SEED)), denoiser
             )
-            for name, images in groups.items()
+            for name, images in {"held_out": held_out_BCHW, "trained": trained_BCHW}.items()
         }
+        denoiser.train(was_training)
+        return losses
 
     phase = Phase(
         name="network",

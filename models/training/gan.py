@@ -1,6 +1,7 @@
 """The recipe of a GAN: a discriminator phase, then a generator phase on the same noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,8 @@ def gan_recipe(spec: GanSpec, networks: dict[str, nn.Module], noise: torch.Gener
     def evaluate(held_out_BCHW: Tensor, trained_BCHW: Tensor) -> dict[str, Tensor]:
         """D's mean output: held-out far below trained-on means that D knows its images by heart."""
         outputs = {"held_out": held_out_BCHW, "trained": trained_BCHW}
-        return {f"evaluation/output_{name}": discriminator(x).mean() for name, x in outputs.items()}
+        with _statistics_kept(discriminator):
+            return {f"evaluation/output_{name}": discriminator(x).mean() for name, x in outputs.items()}
 
     return Recipe(
         networks=networks,
@@ -57,6 +59,17 @@ def gan_recipe(spec: GanSpec, networks: dict[str, nn.Module], noise: torch.Gener
         sampling="generator",
         ema=Ema(generator, spec.ema) if spec.ema else None,
     )
+
+
+@contextmanager
+def _statistics_kept(network: nn.Module) -> Iterator[None]:
+    """BatchNorm judges by the batch, as in training, and has the same running statistics afterwards."""
+    kept = [buffer.clone() for buffer in network.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(network.buffers(), kept, strict=True):
+            buffer.copy_(value)
 
 
 def _phase(

@@ -17,6 +17,7 @@ from models.training.events import Evaluated, Event, Finished, Progress, Sampled
 from models.training.means import Means
 from models.training.recipe import Batch, Phase, Recipe
 
+_LEGIBLE_PIXELS = 64  # smaller images are enlarged in the grids, which are made to be looked at
 _DIVERGED = (
     "Lower optimizer.learning_rate, set optimizer.clip_grad_norm, or use precision fp32; "
     "the last checkpoint is from before the divergence."
@@ -142,22 +143,16 @@ def _draw_samples(spec: JobSpec, recipe: Recipe, path: Path) -> None:
     except SamplingError as error:
         raise TrainingError("diverged", str(error), _DIVERGED) from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode(grid(pictures), "png"))
+    scale = max(1, _LEGIBLE_PIXELS // pictures.shape[-1])
+    path.write_bytes(encode(grid(pictures, scale=scale), "png"))
 
 
 @torch.no_grad()
 def _evaluate(recipe: Recipe, held_out: tuple[Tensor, Tensor], batch_size: int) -> dict[str, float]:
-    training = [network for network in recipe.networks.values() if network.training]
-    for network in training:
-        network.eval()
-    try:
-        means = Means()
-        for unseen, seen in zip(*(torch.split(group, batch_size) for group in held_out), strict=True):
-            means.add(recipe.evaluate(unseen, seen), weight=len(unseen))
-        return means.read()
-    finally:
-        for network in training:
-            network.train()
+    means = Means()
+    for unseen, seen in zip(*(torch.split(group, batch_size) for group in held_out), strict=True):
+        means.add(recipe.evaluate(unseen, seen), weight=len(unseen))
+    return means.read()
 
 
 def _refuse_divergence(metrics: dict[str, float], step: int) -> None:
