@@ -27,9 +27,20 @@ class Client:
     def __init__(self, url: str, key: str | None) -> None:
         self.url = url
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        # A proxy named in the environment is for the network, not for this machine.
-        local = urlsplit(url).hostname in LOOPBACK
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=not local)
+        try:
+            # A proxy named in the environment is for the network, not for this machine.
+            local = urlsplit(url).hostname in LOOPBACK
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=not local)
+            readable = self._http.base_url.scheme in ("http", "https") and self._http.base_url.host
+        except UnicodeEncodeError:
+            raise Refused(
+                "bad_key", "the API key holds characters that no key has", hint="ATELIER_API_KEY is the key."
+            ) from None
+        except (httpx.InvalidURL, ValueError):
+            readable = ""
+        if not readable:
+            hint = "ATELIER_URL is an address such as http://127.0.0.1:8000 or https://atelier.example.com."
+            raise Refused("bad_url", f"{url!r} is no address of a service", hint=hint)
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +60,8 @@ class Client:
 
     def read(self, url: str) -> bytes:
         """A file of this service, by the path or the address that a reply gave."""
-        return self._request("GET", urlsplit(url).path).content  # the key goes to this service alone
+        parts = urlsplit(url)  # the key goes to this service alone, whatever address a reply gave
+        return self._request("GET", f"{parts.path}?{parts.query}").content
 
     def upload_dataset(self, name: str, file: Path) -> Reply:
         with file.open("rb") as stream:

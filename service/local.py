@@ -18,7 +18,7 @@ from service.embedded_redis import redis_configuration, redis_server
 from service.folder import LocalError, ensure_key, lock_folder, socket_folder, write_whole
 from service.installation import install
 from service.interruption import Interruption
-from service.settings import load_settings
+from service.settings import PREFIX, load_settings
 from service.supervision import Program, Supervisor, configuration
 
 READY_SECONDS = 120
@@ -79,14 +79,15 @@ class Stack:
     def _start(self) -> None:
         self.port = usable_port(self.host, self.port)
         self.logs.mkdir(exist_ok=True)
-        environ = {
-            "ATELIER_DATA": str(self.data),
-            "ATELIER_DATABASE_URL": f"sqlite:///{self.data / 'atelier.db'}",
-            "ATELIER_REDIS_URL": f"unix://{quote(str(self._run / 'redis.sock'))}",
-            "ATELIER_ARTIFACTS_URL": str(self.data / "artifacts"),
+        own = {
+            "data": str(self.data),
+            "database_url": f"sqlite:///{self.data / 'atelier.db'}",
+            "redis_url": f"unix://{quote(str(self._run / 'redis.sock'))}",
+            "artifacts_url": str(self.data / "artifacts"),
         }
-        secret = load_settings().admin_key
+        secret = load_settings(**own).admin_key
         given = secret.get_secret_value() if secret else None
+        environ = {PREFIX + name.upper(): value for name, value in own.items()}
         install(environ["ATELIER_DATABASE_URL"], given)
         self.interruption.check()
         self.key_is_new = ensure_key(environ["ATELIER_DATABASE_URL"], self.key_file, given)

@@ -1,5 +1,6 @@
 """Everything an operator can set, read once from `ATELIER_*` variables in an entry point and passed down."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,33 @@ PREFIX = "ATELIER_"
 def _absolute(path: Path) -> Path:
     # Workers may be started from another folder, and must still find the same files.
     return path.expanduser().absolute()
+
+
+def _like(expected: str, pattern: str) -> AfterValidator:
+    """Refuses an address of another kind at the start, not at its first use; never repeats it."""
+
+    def check(url: str) -> str:
+        if not re.fullmatch(pattern, url):
+            raise ValueError(f"expected {expected}")
+        return url
+
+    return AfterValidator(check)
+
+
+DatabaseUrl = Annotated[
+    str,
+    _like(
+        "postgresql://user:password@host/name, or sqlite:///path/to/file.db",
+        r"postgres(ql)?(\+psycopg)?://.*|sqlite(\+pysqlite)?:///(?!:memory:).+",
+    ),
+]
+RedisUrl = Annotated[
+    str,
+    _like(
+        "redis://:password@host:6379/0, rediss://… or unix:///path/to/socket",
+        r"rediss?://.*|(unix|redis\+socket)://.*/.+",
+    ),
+]
 
 
 def _database_in(values: dict[str, Any]) -> str:
@@ -41,13 +69,13 @@ class Settings(BaseSettings):
         description="Folder of everything the service keeps on this machine: the embedded database, the "
         "artifacts unless they are elsewhere, and caches.",
     )
-    database_url: str = Field(
+    database_url: DatabaseUrl = Field(
         default_factory=_database_in,
         repr=False,
         description="The database: `postgresql://user:password@host/name`, or `sqlite:///path` for one "
         "machine. Default: the file `atelier.db` in the data folder.",
     )
-    redis_url: str = Field(
+    redis_url: RedisUrl = Field(
         default="redis://127.0.0.1:6379/0",
         repr=False,
         description="The Redis that carries messages to workers: `redis://:password@host:6379/0`, "
@@ -94,17 +122,21 @@ class Settings(BaseSettings):
     )
 
 
-def load_settings() -> Settings:
-    """The settings of this process's environment; `Invalid` names every variable that is wrong."""
+def load_settings(**fixed: Any) -> Settings:
+    """The settings of this process's environment; `Invalid` names every variable that is wrong.
+
+    A variable whose value is `fixed` is not read.
+    """
     try:
-        return Settings()
+        return Settings(**fixed)
     except ValidationError as error:
         problems = [
             {
                 "path": PREFIX + ".".join(str(part) for part in problem["loc"]).upper(),
-                "message": problem["msg"],
+                "message": problem["msg"].removeprefix("Value error, "),
             }
             for problem in error.errors(include_input=False, include_context=False, include_url=False)
+            if problem["type"] != "default_factory_not_called"  # made of another one, which is named
         ]
         named = "; ".join(f"{problem['path']}: {problem['message']}" for problem in problems)
         raise Invalid(

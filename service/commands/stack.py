@@ -14,6 +14,7 @@ from service.commands.output import say
 
 if TYPE_CHECKING:
     from service.local import Stack
+    from service.settings import Settings
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
 Port = Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65535)]
@@ -56,10 +57,11 @@ def up(
 
 def api(*, host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Serve the HTTP API."""
+    settings = checked_settings()
     replace_process(
         *("uvicorn", "service.api.app:create_app", "--factory", "--host", host, "--port", str(port)),
         *("--no-server-header", "--timeout-graceful-shutdown", "3"),
-        *("--log-level", log_level().lower()),
+        *("--log-level", settings.log_level.lower()),
     )
 
 
@@ -72,38 +74,38 @@ def worker(
     ] = False,
 ) -> None:
     """Run a worker: trainings, images, or datasets."""
+    settings = checked_settings()
     node = f"{name or kind}@{socket.gethostname()}"
     if check:
-        check_worker(node)
+        check_worker(node, settings.redis_url)
     replace_process(
         *("celery", "--app", "worker.app", "worker", "--queues", kind),
-        *("--hostname", node, "--loglevel", log_level()),
+        *("--hostname", node, "--loglevel", settings.log_level),
         *("--pool", "threads", "--concurrency", str(CONCURRENCY[kind])),
         *("--without-mingle", "--without-gossip", "--without-heartbeat"),
     )
 
 
-def check_worker(node: str) -> NoReturn:
+def check_worker(node: str, redis_url: str) -> NoReturn:
     """Become a ping of one worker over Redis; the exit status is 0 if it answers."""
     from service.queue import broker_url
-    from service.settings import load_settings
 
     # The worker's own application reads nothing but tasks, so it would not hear the answer.
-    os.environ["CELERY_BROKER_URL"] = broker_url(load_settings().redis_url)
+    os.environ["CELERY_BROKER_URL"] = broker_url(redis_url)
     replace_process("celery", "inspect", "ping", "--destination", node, "--timeout", "5")
 
 
 def reconcile() -> None:
     """Bring back jobs whose worker or message was lost; run one or several."""
+    checked_settings()
     replace_process("worker.reconciler")
 
 
 def migrate() -> None:
     """Create or update the database's tables, and accept ATELIER_ADMIN_KEY if it is set."""
     from service.installation import install
-    from service.settings import load_settings
 
-    settings = load_settings()
+    settings = checked_settings()
     new_key = install(
         settings.database_url, settings.admin_key.get_secret_value() if settings.admin_key else None
     )
@@ -144,6 +146,8 @@ def replace_process(module: str, *arguments: str) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606  (no shell is wanted)
 
 
-def log_level() -> str:
-    """As the settings have it, without their import: the process that follows reads and checks them all."""
-    return os.environ.get("ATELIER_LOG_LEVEL") or "INFO"
+def checked_settings() -> "Settings":
+    """The settings that the process which follows will read: what is wrong is said here, legibly."""
+    from service.settings import load_settings
+
+    return load_settings()

@@ -137,6 +137,36 @@ def test_without_a_service_it_says_how_to_get_one(tmp_path: Path) -> None:
         client.get("/v1/jobs")
 
 
+@pytest.mark.parametrize("url", ["localhost:8000", "http://127.0.0.1:eighty", "http://", "http://[::1"])
+def test_an_address_of_nothing_is_named(url: str) -> None:
+    """A slip in ATELIER_URL must be said in a line, not in a traceback out of httpx."""
+    with pytest.raises(Refused, match="is no address of a service"):
+        Client(url, None)
+
+
+def test_a_key_that_no_header_can_hold_is_refused() -> None:
+    with pytest.raises(Refused, match="API key") as caught:
+        Client("http://127.0.0.1:9", "clé")
+    assert "clé" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["api", "worker train", "worker prepare --check", "reconcile", "migrate"])
+def test_a_part_with_a_wrong_setting_ends_with_its_name(part: str, tmp_path: Path) -> None:
+    """A worker with a broker it cannot use would wait for ever, and a traceback hides the variable."""
+    wrong = {"ATELIER_REDIS_URL": "redis:6379", "ATELIER_LOG_LEVEL": "loud", "ATELIER_DATA": str(tmp_path)}
+    done = subprocess.run(
+        [*ATELIER, *part.split()],
+        env=os.environ | wrong,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert all(name in done.stderr for name in ("ATELIER_REDIS_URL", "ATELIER_LOG_LEVEL"))
+    assert "Traceback" not in done.stderr
+
+
 def test_the_local_key_is_sent_to_the_local_stack_alone(tmp_path: Path) -> None:
     """A key that goes wherever ATELIER_URL points is a key given away."""
     (tmp_path / "url").write_text("http://127.0.0.1:8000\n")

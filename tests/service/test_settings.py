@@ -45,6 +45,11 @@ def test_variables_are_read_and_empty_ones_are_as_good_as_none(monkeypatch: pyte
         ("ATELIER_MAX_UPLOAD_BYTES", "0"),
         ("ATELIER_WAIT_SECONDS", "soon"),
         ("ATELIER_LOG_LEVEL", "LOUD"),
+        ("ATELIER_DATABASE_URL", "mysql://root:hunter2@db/atelier"),
+        ("ATELIER_DATABASE_URL", "sqlite://"),
+        ("ATELIER_DATABASE_URL", "/var/atelier.db"),
+        ("ATELIER_REDIS_URL", "redis:6379"),
+        ("ATELIER_REDIS_URL", "amqp://guest:hunter2@queue"),
     ],
 )
 def test_a_wrong_variable_is_named_and_its_value_is_not(
@@ -54,6 +59,13 @@ def test_a_wrong_variable_is_named_and_its_value_is_not(
     with pytest.raises(Invalid, match=variable) as raised:
         load_settings()
     assert [problem["path"] for problem in raised.value.errors] == [variable]
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_variable_that_is_fixed_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded stack has its own database, whatever the variable says."""
+    monkeypatch.setenv("ATELIER_DATABASE_URL", "nonsense")
+    assert load_settings(database_url=GIVEN).database_url == GIVEN
 
 
 def test_passwords_are_not_in_what_settings_print(monkeypatch: pytest.MonkeyPatch) -> None:
