@@ -72,6 +72,13 @@ class Publisher:
             return False
         return True
 
+    def idle(self, task: str) -> bool:
+        """Whether no message waits for the workers of this task; False as well when Redis does not say."""
+        try:
+            return self._redis.llen(TASKS[task]) == 0
+        except _UNREACHABLE:
+            return False
+
     async def ask(
         self, task: str, *args: Any, timeout: float, queue: str | None = None
     ) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ Each look is made of conditional updates, so several reconcilers may run: a row 
 import logging
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 
 from service.errors import AtelierError
@@ -30,13 +31,22 @@ def reconcile(database: Database, publisher: Publisher) -> int:
         silent = images.stale(session)
     for job_id in expired:
         logger.warning("job %s: its lease ran out; it is queued again", job_id)
-    for job_id in [*expired, *queued]:
         publisher.send("atelier.train", job_id)
-    for dataset_id in pending:
-        publisher.send("atelier.prepare", dataset_id)
-    if silent:  # one ring: the worker that answers it makes all that is queued
-        publisher.send("atelier.sample", silent[0])
-    return len(expired) + len(queued) + len(pending) + len(silent)
+    # One ring for images: the worker that answers it makes all that is queued.
+    stale = {"atelier.train": queued, "atelier.prepare": pending, "atelier.sample": silent[:1]}
+    return len(expired) + sum(_publish_again(publisher, task, ids) for task, ids in stale.items())
+
+
+def _publish_again(publisher: Publisher, task: str, ids: Sequence[str]) -> int:
+    """Publish ids whose message may be lost, unless messages wait for the same workers, who are then busy.
+
+    A run of a day would otherwise leave thousands of messages for every job that waits behind it.
+    """
+    if not ids or not publisher.idle(task):
+        return 0
+    for id_ in ids:
+        publisher.send(task, id_)
+    return len(ids)
 
 
 def run(settings: Settings, stopping: threading.Event) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from service.errors import AtelierError, Unavailable
-from service.records import datasets, leases
+from service.records import datasets, jobs, leases
 from service.records.status import DatasetStatus, JobStatus
 from worker.failures import failure
 from worker.lease import Lease, Order
@@ -43,18 +43,33 @@ class Ending(StrEnum):
 
 
 def supervise(job_id: str, resources: Resources, stopping: threading.Event) -> None:
-    """Run the job if it can be claimed; a message about any other job does nothing."""
-    if stopping.is_set() or not dataset_is_settled(resources, job_id):
+    """Run the job, or the one that has waited longest if this one is not there to be taken.
+
+    A Celery worker that reserves nothing takes a message a second, so those of jobs that were cancelled, or
+    that came twice, would keep the jobs behind them waiting.
+    """
+    if stopping.is_set():
         return
+    assignment = claim(job_id, resources) if dataset_is_settled(resources, job_id) else None
+    if assignment is None:
+        with resources.database.read() as session:
+            waiting = jobs.longest_waiting(session)
+        assignment = claim(waiting, resources) if waiting else None
+    if assignment is not None:
+        run_attempt(assignment, resources, stopping)
+
+
+def claim(job_id: str, resources: Resources) -> Assignment | None:
     with resources.database.transaction() as session:
         job = leases.claim(session, job_id, worker_name())
-        if job is None:
-            return
-        assignment = Assignment(job.id, job.attempt, job.spec, job.dataset)
-    logger.info("job %s: attempt %d starts", job_id, assignment.attempt)
+        return None if job is None else Assignment(job.id, job.attempt, job.spec, job.dataset)
+
+
+def run_attempt(assignment: Assignment, resources: Resources, stopping: threading.Event) -> None:
+    logger.info("job %s: attempt %d starts", assignment.job_id, assignment.attempt)
     folder = attempt_folder(resources, assignment)
     try:
-        with Lease(resources.database, job_id, assignment.attempt) as lease:
+        with Lease(resources.database, assignment.job_id, assignment.attempt) as lease:
             Attempt(assignment, resources, lease, stopping, folder).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import String, cast, select, update
+from sqlalchemy import String, cast, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import Conflict, Invalid, NotFound
@@ -23,8 +23,8 @@ from service.records.leases import (
     stale_queued,
 )
 from service.records.pages import Page, newest_first
-from service.records.status import TERMINAL, JobStatus, allowed
-from service.records.tables import Job
+from service.records.status import TERMINAL, DatasetStatus, JobStatus, allowed
+from service.records.tables import Dataset, Job
 
 __all__ = [
     "claim",
@@ -33,6 +33,7 @@ __all__ = [
     "fence",
     "finish",
     "get",
+    "longest_waiting",
     "page",
     "release",
     "renew",
@@ -102,6 +103,21 @@ def page(
             )
         query = query.where(cast(Job.metadata_[key].as_string(), String) == storable(value))
     return newest_first(session, query, Job.id, limit, after)
+
+
+def longest_waiting(session: Session, now: Now = None) -> str | None:
+    """The queued job that a worker should take next; those whose dataset is not prepared yet do not count."""
+    return session.scalar(
+        select(Job.id)
+        .outerjoin(Dataset, Dataset.id == Job.dataset)
+        .where(
+            Job.status == JobStatus.QUEUED,
+            or_(Job.run_after.is_(None), Job.run_after <= instant(now)),
+            or_(Dataset.id.is_(None), Dataset.status != DatasetStatus.PENDING),
+        )
+        .order_by(Job.id)
+        .limit(1)
+    )
 
 
 def request_cancel(session: Session, job_id: str, now: Now = None) -> Job:

@@ -156,6 +156,13 @@ def test_a_redis_that_is_away_costs_a_second_and_raises_nothing(kind: str, hole:
         assert time.monotonic() - before < 2
 
 
+def test_a_queue_is_idle_when_nothing_waits_in_it(redis_url: str, publisher: Publisher) -> None:
+    assert publisher.idle("atelier.train")
+    publisher.send("atelier.train", "job_1")
+    assert (publisher.idle("atelier.train"), publisher.idle("atelier.prepare")) == (False, True)
+    assert not Publisher("unix:///nowhere/redis.sock").idle("atelier.train")
+
+
 def test_a_wait_without_redis_lasts_its_time_and_does_not_spin() -> None:
     before = time.monotonic()
     assert not asyncio.run(Publisher(DEAD).wait("one", 0.5))

@@ -63,6 +63,19 @@ def test_queued_rows_whose_message_is_lost_are_published_again_and_fresh_ones_ar
     assert waiting(broker) == {"train": 1, "sample": 1, "prepare": 1}
 
 
+@SQLITE
+def test_what_waits_behind_a_long_run_is_not_published_over_and_over(
+    resources: Resources, broker: redis.Redis, create_job: Callable[..., str]
+) -> None:
+    """Breaks when a run of a day leaves thousands of messages, hours of reading, for each job behind it."""
+    job_id = create_job()
+    for _ in range(3):
+        for table, row_id in ((Job, job_id), (Dataset, "fashion-mnist")):
+            age(resources, table, row_id, published_at=LONG_AGO)
+        reconcile(resources.database, resources.publisher)
+    assert waiting(broker) == {"train": 1, "sample": 0, "prepare": 1}
+
+
 def test_a_job_whose_lease_ran_out_is_queued_and_published_at_once(
     resources: Resources, broker: redis.Redis, create_job: Callable[..., str]
 ) -> None:

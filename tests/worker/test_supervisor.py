@@ -205,6 +205,29 @@ def test_a_message_for_a_job_that_is_gone_or_over_does_nothing(
         assert datasets.get(session, "digits").status == "ready"
 
 
+@SQLITE
+def test_a_message_that_is_not_needed_starts_the_job_that_waits(
+    resources: Resources, create_job: Callable[..., str]
+) -> None:
+    """Breaks when a job waits for a second behind each of a hundred others that were cancelled."""
+    cancelled, unprepared, waiting, last = (
+        create_job(),
+        create_job(dataset="fashion-mnist"),
+        create_job(),
+        create_job(),
+    )
+    with resources.database.transaction() as session:
+        jobs.request_cancel(session, cancelled)
+    supervise(cancelled, resources, threading.Event())
+    found = {name: job_of(resources, name).status for name in (cancelled, unprepared, waiting, last)}
+    assert found == {
+        cancelled: JobStatus.CANCELLED,
+        unprepared: JobStatus.QUEUED,
+        waiting: JobStatus.SUCCEEDED,
+        last: JobStatus.QUEUED,
+    }
+
+
 @pytest.mark.parametrize(
     ("status", "signal", "said"),
     [(-9, "SIGKILL", "SIGKILL"), (-40, "signal 40", "signal 40"), (1, None, "status 1")],
