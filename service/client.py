@@ -121,7 +121,7 @@ class Client:
     ) -> httpx.Response:
         known = {name: value for name, value in (params or {}).items() if value is not None}
         try:
-            reply = self._http.request(method, path, params=known, **rest)
+            reply = self._http.request(method, path, params=known or None, **rest)
         except httpx.TransportError as error:
             message = f"{self.url} does not answer: {error}"
             hint = "Is the service running (`atelier up`)? ATELIER_URL says where it is."
