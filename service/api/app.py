@@ -17,6 +17,7 @@ from service.api import (
     metrics,
     presets,
     problems,
+    prometheus,
     samples,
     schema,
 )
@@ -44,19 +45,16 @@ TAGS = {
     "images": "Images made from a checkpoint.",
     "datasets": "Sets of images to train on.",
     "presets": "Specs to start from.",
-    "health": "Whether the service is alive and ready; needs no key.",
+    "health": "Whether the service is alive and ready, without a key; its metrics, with one.",
 }
 
-# Every router but the health checks' is behind a key.
-KEYED_ROUTERS: tuple[APIRouter, ...] = (
-    jobs.router,
-    metrics.router,
-    events.router,
-    samples.router,
-    checkpoints.router,
-    images.router,
-    datasets.router,
-    presets.router,
+# Every router but the health checks' is behind a key; each with the prefix of its paths.
+KEYED_ROUTERS: tuple[tuple[str, APIRouter], ...] = (
+    *(
+        ("/v1", resource.router)
+        for resource in (jobs, metrics, events, samples, checkpoints, images, datasets, presets)
+    ),
+    ("", prometheus.router),
 )
 
 
@@ -81,9 +79,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.parts = parts
     app.add_middleware(CloseUnread)
     problems.install(app)
+    prometheus.install(app, parts.database)
     app.include_router(health.router)
-    for router in KEYED_ROUTERS:
-        app.include_router(router, prefix="/v1", dependencies=[require_key, known_parameters_only])
+    for prefix, router in KEYED_ROUTERS:
+        app.include_router(router, prefix=prefix, dependencies=[require_key, known_parameters_only])
     _describe(app)
     return app
 
