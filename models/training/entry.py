@@ -8,7 +8,6 @@ import torch
 
 from models.data import BatchStream, PackedDataset, split
 from models.spec import GanSpec, JobSpec, total_steps
-from models.training.diffusion import diffusion_recipe
 from models.training.events import Event, Started
 from models.training.gan import gan_recipe
 from models.training.loop import run
@@ -55,6 +54,8 @@ def build_recipe(spec: JobSpec, device: torch.device) -> Recipe:
     noise = torch.Generator(device).manual_seed(derived_seed(spec, "noise"))
     if isinstance(spec, GanSpec):
         return gan_recipe(spec, networks, noise)
+    from models.training.diffusion import diffusion_recipe  # here: a GAN does without diffusers
+
     return diffusion_recipe(spec, networks, noise)
 
 
