@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from models.data import DatasetError, PackedDataset, open_dataset
@@ -49,7 +50,7 @@ def reference_command() -> None:
 def _run(spec: JobSpec, warnings: tuple[str, ...], dataset: PackedDataset, out: Path, device: str) -> None:
     console = Console(stderr=True)
     for warning in warnings:
-        console.print(f"[yellow]warning:[/yellow] {warning}")
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     out.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (out / "events.jsonl").open("w") as log, Progress(*columns, console=console) as bar:
@@ -62,7 +63,12 @@ def _run(spec: JobSpec, warnings: tuple[str, ...], dataset: PackedDataset, out: 
             elif isinstance(event, events.Progress):
                 speed = f"{event.images_per_second:,.0f} images/s"
                 bar.update(task, completed=event.step, description=speed)
-    console.print(f"Done: {out}/samples holds the pictures, {out}/checkpoints the weights.")
+    console.print(
+        f"Done: {out}/samples holds the pictures, {out}/checkpoints the weights.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,  # paths are copied
+    )
 
 
 def _facts(dataset: PackedDataset) -> DatasetFacts:
@@ -70,7 +76,7 @@ def _facts(dataset: PackedDataset) -> DatasetFacts:
 
 
 def _refused(message: str) -> typer.Exit:
-    Console(stderr=True).print(f"[red]error:[/red] {message}", highlight=False)
+    Console(stderr=True).print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
     return typer.Exit(2)
 
 

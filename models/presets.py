@@ -110,8 +110,10 @@ PRESETS = {
 def expand(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The spec with the preset that it names, if any, laid under it.
 
-    Raises SpecError for an unknown preset or a family that is not the preset's.
+    Raises SpecError for what is no object, an unknown preset, or a family that is not the preset's.
     """
+    if not isinstance(raw, Mapping):
+        raise SpecError([FieldError("", "must be a JSON object")])
     name = raw.get("preset")
     if name is None:
         return merge({}, raw)

@@ -8,7 +8,7 @@ import torch
 
 from models.data import BatchStream, PackedDataset, split
 from models.spec import GanSpec, JobSpec, total_steps
-from models.training.events import Event, Started
+from models.training.events import Event, Started, TrainingError
 from models.training.gan import gan_recipe
 from models.training.loop import run
 from models.training.recipe import Recipe
@@ -22,7 +22,7 @@ def train(spec: JobSpec, dataset: PackedDataset, out: Path, *, device: str = "cp
     losses to the last bit. Seeds torch's global generator and sets its thread count.
     Raises TrainingError when the run cannot go on.
     """
-    place = torch.device(device)
+    place = _place(device)
     spec = settle(spec, place, build_recipe)
     recipe = build_recipe(spec, place)
     parameters = {
@@ -45,6 +45,15 @@ def train(spec: JobSpec, dataset: PackedDataset, out: Path, *, device: str = "cp
     measured = min(spec.evaluation.samples if spec.evaluation else 0, len(held_out), len(trained))
     to_evaluate = (stream.images_at(held_out[:measured]), stream.images_at(trained[:measured]))
     yield from run(spec, recipe, stream, to_evaluate, out)
+
+
+def _place(device: str) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # no such device, none of that number, no driver, no CUDA
+        reason = str(error).partition("\n")[0]
+        hint = "Name one that is there: cpu, cuda or cuda:N."
+        raise TrainingError("device_unavailable", f"There is no device {device!r}: {reason}", hint) from None
 
 
 def build_recipe(spec: JobSpec, device: torch.device) -> Recipe:
