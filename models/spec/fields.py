@@ -1,8 +1,9 @@
 """What every part of a spec shares: the strict, frozen model, safe text, and field errors with JSON paths."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -34,6 +35,26 @@ class SpecError(ValueError):
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = tuple(errors)
         super().__init__("; ".join(f"{error.path or 'spec'}: {error.message}" for error in errors))
+
+
+def field_error(detail: Mapping[str, Any], *, skip: int = 0, words: Mapping[str, str]) -> FieldError:
+    """One of pydantic's error details as a JSON path and a sentence.
+
+    `skip` leaves out the first parts of the path; `words` are sentences for types of errors.
+    """
+    *parents, last = detail["loc"][skip:] or ("",)
+    # A mark of pydantic's: it is the name in the object that is wrong, and not its value.
+    path = parents if last == "[key]" else [*parents, last]
+    return FieldError(".".join(map(str, path)), words.get(detail["type"]) or _sentence(detail))
+
+
+def _sentence(detail: Mapping[str, Any]) -> str:
+    # Text is checked by a function first, after which pydantic counts its characters as "items".
+    if detail["type"] in {"too_long", "too_short"} and isinstance(detail["input"], str):
+        limits = detail["ctx"]
+        bound = f"most {limits['max_length']}" if "max_length" in limits else f"least {limits['min_length']}"
+        return f"must have at {bound} characters; it has {len(detail['input'])}"
+    return str(detail["msg"]).removeprefix("Value error, ")
 
 
 def _printable(text: str) -> str:

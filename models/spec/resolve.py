@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from models.spec.data import DatasetFacts
-from models.spec.fields import FieldError, SpecError
+from models.spec.fields import FieldError, SpecError, field_error
 from models.spec.gan import GanSpec
 from models.spec.job import FAMILIES, JobSpec
 from models.spec.merge import merge
@@ -43,18 +43,8 @@ def load_spec(raw: Mapping[str, Any]) -> JobSpec:
     try:
         return FAMILIES[family].model_validate_json(_as_json(raw), strict=True)
     except ValidationError as error:
-        raise SpecError(field_errors(error)) from None
-
-
-def field_errors(error: ValidationError) -> list[FieldError]:
-    """pydantic's errors as JSON paths and sentences."""
-    return [
-        FieldError(
-            ".".join(str(part) for part in detail["loc"]),
-            _WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, ")),
-        )
-        for detail in error.errors(include_url=False, include_context=False)
-    ]
+        details = error.errors(include_url=False)
+        raise SpecError([field_error(detail, words=_WORDS) for detail in details]) from None
 
 
 def total_steps(spec: JobSpec) -> int:
@@ -89,7 +79,7 @@ def resolve(raw: Mapping[str, Any], find_dataset: Callable[[str], DatasetFacts |
     spec = load_spec(merge(spec.model_dump(mode="json"), _derived(spec, facts)))
     if errors := broken_rules(spec):
         raise SpecError(errors)
-    return Plan(spec, tuple(warnings(spec, facts)), total_steps(spec))
+    return Plan(spec, tuple(warnings(spec, facts, total_steps(spec))), total_steps(spec))
 
 
 def _as_json(raw: Mapping[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ from models.spec.diffusion import DiffusionSpec
 from models.spec.fields import FieldError
 from models.spec.gan import GanSpec
 from models.spec.job import JobSpec
+from models.spec.optimizer import OptimizerSpec
 from models.spec.sampling import SamplerKind, SamplerSpec
 
 SMALLEST_NORMALISED_BATCH = 8
@@ -45,7 +46,7 @@ def _starts_from_noise(steps: int, timesteps: int) -> bool:
     return steps * 10 <= timesteps or (steps - 1) * (timesteps // steps) >= 0.9 * (timesteps - 1)
 
 
-def warnings(spec: JobSpec, facts: DatasetFacts) -> Iterator[str]:
+def warnings(spec: JobSpec, facts: DatasetFacts, steps: int) -> Iterator[str]:
     """What is allowed and probably not meant."""
     resolution, channels = spec.data.resolution or 0, spec.data.channels or 0
     if resolution > facts.resolution:
@@ -57,13 +58,25 @@ def warnings(spec: JobSpec, facts: DatasetFacts) -> Iterator[str]:
         yield f"data.channels 1 turns the colour images of {facts.name!r} grey"
     if spec.data.horizontal_flip and facts.name == "digits":
         yield "data.horizontal_flip mirrors digits: mirrored ones will be learnt"
-    if isinstance(spec, GanSpec):
-        own = (("optimizer", spec.optimizer), ("optimizers.generator", spec.optimizers.generator))
-        for path, optimizer in (*own, ("optimizers.discriminator", spec.optimizers.discriminator)):
-            if optimizer is not None and optimizer.betas[0] >= 0.9:
-                yield f"{path}.betas: β1 = {optimizer.betas[0]} makes GANs oscillate; 0.5 or 0 is usual"
+    for path, optimizer in _optimizers(spec):
+        if isinstance(spec, GanSpec) and optimizer.betas[0] >= 0.9:
+            yield f"{path}.betas: β1 = {optimizer.betas[0]} makes GANs oscillate; 0.5 or 0 is usual"
+        if (warmup := optimizer.schedule.warmup_steps or 0) >= steps:
+            yield (
+                f"{path}.schedule.warmup_steps {warmup} is as long as the run of {steps} steps: "
+                "learning_rate is never reached"
+            )
     if spec.batch_size > facts.count:
         yield f"batch_size {spec.batch_size} is more than the {facts.count} images: batches repeat images"
+
+
+def _optimizers(spec: JobSpec) -> Iterator[tuple[str, OptimizerSpec]]:
+    yield "optimizer", spec.optimizer
+    if isinstance(spec, GanSpec):
+        for name in ("generator", "discriminator"):
+            optimizer: OptimizerSpec | None = getattr(spec.optimizers, name)
+            if optimizer is not None:
+                yield f"optimizers.{name}", optimizer
 
 
 def _batch_is_divisible(spec: JobSpec) -> Iterable[FieldError]:

@@ -129,6 +129,7 @@ def test_a_seed_left_out_is_drawn_and_written() -> None:
         ({"preset": "dcgan", "budget": {"images": 5, "steps": 5}}, {"budget"}),
         ({"preset": "dcgan", "network": {"kind": "unet"}}, {"network"}),
         ({"preset": "dcgan", "name": "nul\x00"}, {"name"}),
+        ({"preset": "dcgan", "metadata": {"k" * 65: "v"}}, {f"metadata.{'k' * 65}"}),
         ({"preset": "dcgan", "family": "diffusion"}, {"family"}),
         ({"preset": "nope"}, {"preset"}),
         ({"preset": ["dcgan"]}, {"preset"}),
@@ -151,6 +152,13 @@ def test_a_seed_left_out_is_drawn_and_written() -> None:
 )
 def test_every_bad_field_is_named(raw: dict[str, Any], expected: set[str]) -> None:
     assert set(paths(raw)) == expected
+
+
+def test_a_text_that_is_too_long_is_said_in_characters() -> None:
+    for raw in ({"name": "x" * 101}, {"metadata": {"team": "x" * 513}}, {"metadata": {"x" * 65: "v"}}):
+        with pytest.raises(SpecError, match=r"must have at most \d+ characters; it has \d+") as caught:
+            planned({"preset": "dcgan", **raw})
+        assert "item" not in str(caught.value)
 
 
 @given(
@@ -176,6 +184,14 @@ def test_no_value_of_a_field_is_more_than_a_spec_error(value: Any, field: str) -
         ({"preset": "dcgan", "data": {"horizontal_flip": True}}, "mirror"),
         ({"preset": "dcgan", "optimizer": {"kind": "adamw"}}, "β1"),
         ({"preset": "dcgan", "batch_size": 4096}, "repeat"),
+        (
+            {"preset": "ddpm", "budget": {"steps": 9}, "optimizer": {"schedule": {"warmup_steps": 9}}},
+            "optimizer.schedule.warmup_steps 9",
+        ),
+        (
+            {"preset": "dcgan", "optimizers": {"generator": {"schedule": {"warmup_steps": 10_000}}}},
+            "optimizers.generator.schedule.warmup_steps 10000",
+        ),
     ],
 )
 def test_what_is_probably_not_meant_is_warned_of(raw: dict[str, Any], words: str) -> None:
