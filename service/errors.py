@@ -42,7 +42,10 @@ class AtelierError(Exception):
         self.errors = tuple(dict(error) for error in errors)
 
     def __str__(self) -> str:
-        return self.message if self.hint is None else f"{self.message} {self.hint}"
+        if self.hint is None:
+            return self.message
+        end = "" if self.message.endswith((".", "!", "?")) else "."
+        return f"{self.message}{end} {self.hint}"
 
     def to_json(self) -> dict[str, str | None]:
         """The `error` object of a job, a dataset or an image batch."""

@@ -24,6 +24,7 @@ from service.api import (
 from service.api.connections import CloseUnread
 from service.api.dependencies import Parts, known_parameters_only, require_key
 from service.api.image_requests import ImagesRequest
+from service.api.methods import HeadLikeGet
 from service.artifacts import Artifacts
 from service.queue import Publisher
 from service.records.database import Database
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(CloseUnread)
     problems.install(app)
     prometheus.install(app, parts.database)
+    app.add_middleware(HeadLikeGet)
     app.include_router(health.router)
     for prefix, router in KEYED_ROUTERS:
         app.include_router(router, prefix=prefix, dependencies=[require_key, known_parameters_only])

@@ -141,6 +141,12 @@ def get_dataset_preview(
 ) -> Response:
     with database.read() as session:
         dataset = datasets.get(session, dataset_id)
+    if dataset.status == DatasetStatus.FAILED:
+        raise Conflict(
+            "dataset_failed",
+            f"The dataset {dataset_id!r} could not be prepared and has no preview.",
+            hint=f"GET /v1/datasets/{dataset_id} says why; upload a corrected archive.",
+        )
     if dataset.status != DatasetStatus.READY:
         raise Conflict(
             "dataset_not_ready",

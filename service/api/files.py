@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
+from service.api.methods import HEADERS_ONLY
 from service.artifacts import Artifacts
 
 CHUNK_BYTES = 1 << 20
@@ -32,7 +33,8 @@ def stored_file(
         described["Content-Disposition"] = f'attachment; filename="{filename}"'
     # Stored files never change; a browser must not guess another type than is declared.
     described |= {"Content-Length": str(artifacts.size(key)), "X-Content-Type-Options": "nosniff"}
-    return StreamingResponse(_chunks(artifacts, key), media_type=media_type, headers=described)
+    chunks = iter(()) if HEADERS_ONLY in request.scope else _chunks(artifacts, key)
+    return StreamingResponse(chunks, media_type=media_type, headers=described)
 
 
 def file_content(*media_types: str) -> dict[int | str, dict[str, Any]]:

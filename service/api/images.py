@@ -80,13 +80,15 @@ async def create_images(
     # Listened to before anybody knows of the batch, so that its completion cannot be missed.
     async with publisher.listen(images_channel(batch.id)) as bell:
         await run_in_threadpool(publisher.send, "atelier.sample", batch.id)
-        batch = await wait_until(
-            request,
-            bell,
-            lambda: _read(database, batch.id),
-            lambda seen: seen.status in OVER,
-            wish.wait_seconds,
-        )
+        # Who does not wait is answered 202, however quick the worker is: one shape of reply to read.
+        if wish.wait_seconds > 0:
+            batch = await wait_until(
+                request,
+                bell,
+                lambda: _read(database, batch.id),
+                lambda seen: seen.status in OVER,
+                wish.wait_seconds,
+            )
     headers = {} if wish.applied is None else {"Preference-Applied": wish.applied}
     if batch.status == ImageStatus.FAILED:
         raise _failure(batch)

@@ -16,25 +16,26 @@ router = APIRouter(prefix="/jobs/{job_id}", tags=["metrics"])
 
 PLOT_POINTS = 500
 
+Keys = Annotated[
+    list[Annotated[Text, Query(max_length=1000)]] | None,
+    Query(
+        description="Only these curves, such as `loss/generator`; repeated, or separated by commas.",
+        max_length=100,
+    ),
+]
+
 
 @router.get("/metrics", operation_id="getMetrics", summary="Get a job's curves", responses=responses(404))
 def get_metrics(
     job_id: str,
     database: Database,
-    keys: Annotated[
-        list[Annotated[Text, Query(max_length=1000)]] | None,
-        Query(
-            description="Only these curves, such as `loss/generator`; repeated, or separated by commas.",
-            max_length=100,
-        ),
-    ] = None,
+    keys: Keys = None,
     max_points: Annotated[int, Query(ge=2, le=10_000, description="The most points of a curve.")] = 1000,
 ) -> MetricsReply:
     """A curve that is longer is thinned evenly; its first and last point stay."""
-    names = None if keys is None else [name for part in keys for name in part.split(",") if name]
     with database.read() as session:
         jobs.get(session, job_id)
-        series = metrics.series(session, job_id, names, max_points)
+        series = metrics.series(session, job_id, _names(keys), max_points)
     return MetricsReply(job_id=job_id, series=series)
 
 
@@ -45,14 +46,19 @@ def get_metrics(
     response_class=Response,
     responses={**file_content("image/png"), **responses(404)},
 )
-def plot_metrics(job_id: str, database: Database) -> Response:
+def plot_metrics(job_id: str, database: Database, keys: Keys = None) -> Response:
     """Losses, gradient norms, learning rates, throughput, and scores where there are some."""
     # numpy and matplotlib cost memory and time that a process without plots saves.
     from service.api.plots import plot
 
     with database.read() as session:
         job = jobs.get(session, job_id)
-        series = metrics.series(session, job_id, None, PLOT_POINTS)
+        series = metrics.series(session, job_id, _names(keys), PLOT_POINTS)
     what = f"{job.preset or job.spec['family']} on {job.dataset}"
     caption = f"{what} · {job.status.value} · step {job.step:,} of {job.total_steps:,}"
-    return Response(plot(series, title=job.name, caption=caption), media_type="image/png")
+    drawn = plot(series, title=job.name, caption=caption, all_panels=keys is None)
+    return Response(drawn, media_type="image/png")
+
+
+def _names(keys: list[str] | None) -> list[str] | None:
+    return None if keys is None else [name for part in keys for name in part.split(",") if name]

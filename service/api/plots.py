@@ -66,13 +66,13 @@ SMOOTHED_FROM, WINDOW = 40, 0.05
 _lock = threading.Lock()
 
 
-def plot(series: Mapping[str, Series], *, title: str, caption: str) -> bytes:
-    """The curves as a PNG."""
+def plot(series: Mapping[str, Series], *, title: str, caption: str, all_panels: bool = True) -> bytes:
+    """The curves as a PNG; without `all_panels`, only the panels that have curves."""
     panels = [
         panel
         for index, panel in enumerate(PANELS)
-        if index < ALWAYS_SHOWN or any(key.startswith(panel.prefix) for key in series)
-    ]
+        if (all_panels and index < ALWAYS_SHOWN) or any(key.startswith(panel.prefix) for key in series)
+    ] or PANELS[:ALWAYS_SHOWN]
     rows = -(-len(panels) // 2)
     # The style is global in matplotlib, and requests come on many threads.
     with _lock, mpl.rc_context(STYLE):
@@ -84,7 +84,7 @@ def plot(series: Mapping[str, Series], *, title: str, caption: str) -> bytes:
         header: dict[str, Any] = {"x": 0.01, "va": "top", "parse_math": False}
         figure.text(y=1 - 0.08 / height, s=title, fontsize=13, fontweight="bold", **header)
         figure.text(y=1 - 0.36 / height, s=caption, color="#555555", **header)
-        axes = list(figure.subplots(rows, 2, squeeze=False).flat)
+        axes = list(figure.subplots(rows, min(2, len(panels)), squeeze=False).flat)
         for ax, panel in zip(axes, panels, strict=False):
             _draw(ax, panel, {key: one for key, one in series.items() if key.startswith(panel.prefix)})
         for ax in axes[len(panels) :]:

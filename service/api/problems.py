@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from models.spec import FieldError, SpecError
+from models.spec.fields import field_error
+from service.api.methods import allowed_methods
 from service.errors import AtelierError, Conflict, Invalid, NotFound, Unauthorized
 
 logger = logging.getLogger(__name__)
@@ -110,15 +112,8 @@ def invalid(errors: Mapping[str, str] | Iterable[FieldError]) -> Invalid:
 
 def field_errors(details: Iterable[Mapping[str, Any]], *, skip: int = 0) -> list[FieldError]:
     """pydantic's error details as JSON paths and sentences; `skip` leaves out the first parts of the path."""
-    return [
-        FieldError(
-            ".".join(str(part) for part in detail["loc"][skip:]),
-            "unknown field"
-            if detail["type"] == "extra_forbidden"
-            else str(detail["msg"]).removeprefix("Value error, "),
-        )
-        for detail in details
-    ]
+    words = {"extra_forbidden": "unknown field"}
+    return [field_error(detail, skip=skip, words=words) for detail in details]
 
 
 def problem(request: Request, error: AtelierError, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -189,7 +184,9 @@ def _http_error(request: Request, error: Exception) -> Response:
             "The Allow header names what is; /docs lists every operation.",
         ),
     }.get(error.status_code, ("http_error", str(error.detail), None))
-    return problem(request, AtelierError(code, message, status=error.status_code, hint=hint), error.headers)
+    headers = {"Allow": ", ".join(allowed_methods(request))} if code == "method_not_allowed" else {}
+    reply = AtelierError(code, message, status=error.status_code, hint=hint)
+    return problem(request, reply, {**(error.headers or {}), **headers})
 
 
 def _gone(request: Request, error: Exception) -> Response:

@@ -174,6 +174,17 @@ def test_a_ready_dataset_shows_its_facts_and_is_deleted(
 
 
 @SQLITE
+def test_a_failed_dataset_is_never_said_to_become_ready(client: TestClient, database: Database) -> None:
+    dataset = _upload(client).json()["id"]
+    with database.transaction() as session:
+        datasets.claim(session, dataset, "test")
+        datasets.failed(session, dataset, 1, {"code": "no_images", "message": "No images.", "hint": None})
+    refused = client.get(f"/v1/datasets/{dataset}/preview.png")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "dataset_failed")
+    assert "until" not in refused.json()["hint"]
+
+
+@SQLITE
 def test_a_built_in_dataset_stays(client: TestClient) -> None:
     assert client.get("/v1/datasets/digits").json()["builtin"]
     assert client.delete("/v1/datasets/digits").status_code == 409

@@ -99,6 +99,16 @@ def test_the_plot_is_a_picture_whatever_the_name(client: TestClient, train: Call
 
 
 @SQLITE
+def test_a_plot_shows_the_chosen_curves(client: TestClient, trained: Trained) -> None:
+    url = f"/v1/jobs/{trained.job}/metrics.png"
+    whole, chosen = client.get(url), client.get(url, params={"keys": "loss/generator"})
+    assert (chosen.status_code, chosen.headers["content-type"]) == (200, "image/png")
+    # Height in the PNG's header: one row of panels in place of two.
+    assert int.from_bytes(chosen.content[20:24]) < int.from_bytes(whole.content[20:24])
+    assert client.get(url, params={"keys": "loss/unknown"}).status_code == 200
+
+
+@SQLITE
 def test_an_artifact_that_is_gone_is_a_404(
     client: TestClient, trained: Trained, artifacts: Artifacts
 ) -> None:

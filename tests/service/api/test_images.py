@@ -84,6 +84,27 @@ def test_a_client_that_does_not_want_to_wait_is_answered_202(
 
 
 @SQLITE
+@pytest.mark.parametrize("prefer", ["respond-async", "wait=0"])
+def test_an_answer_that_is_not_waited_for_is_202_however_quick_the_worker_is(
+    client: TestClient, app: FastAPI, trained: Trained, drawing: Callable[..., Any], prefer: str
+) -> None:
+    publisher, send = app.state.parts.publisher, app.state.parts.publisher.send
+
+    def send_and_wait(task: str, batch: str) -> bool:
+        sent: bool = send(task, batch)
+        while client.get(f"/v1/images/{batch}").json()["status"] != "succeeded":
+            time.sleep(0.01)
+        return sent
+
+    with drawing(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publisher, "send", send_and_wait)
+        url = f"/v1/checkpoints/{trained.checkpoint}/images"
+        asked = client.post(url, json={}, headers={"Prefer": prefer, "Accept": "image/png"})
+    assert (asked.status_code, asked.headers["content-type"]) == (202, "application/json")
+    assert client.get(asked.headers["location"]).json()["status"] == "succeeded"
+
+
+@SQLITE
 @pytest.mark.parametrize(
     ("accept", "asked", "kind", "content"),
     [

@@ -37,6 +37,8 @@ def test_every_kind_of_error_is_a_problem(client: TestClient) -> None:
     _is_problem(client.post("/v1/jobs", content=b"{}"), 415)
     _is_problem(client.post("/v1/jobs", content=b"preset: dcgan", headers={"Content-Type": "text/yaml"}), 415)
     assert _is_problem(client.get("/v1/jobs?limit=1000"), 422)["errors"][0]["path"] == "limit"
+    wrong = _is_problem(client.post("/v1/jobs", json={"preset": "dcgan", "batch_size": 0}), 422)
+    assert "equal to 1. Correct the fields" in wrong["error"]["message"], "two sentences"
     client.headers.pop("authorization")
     _is_problem(client.get("/v1/jobs"), 401)
 
