@@ -7,6 +7,7 @@ from fastapi.responses import Response
 
 from models.spec.fields import Text
 from service.api.dependencies import Database
+from service.api.drawing import draw
 from service.api.files import file_content
 from service.api.problems import responses
 from service.api.replies import MetricsReply
@@ -48,15 +49,12 @@ def get_metrics(
 )
 def plot_metrics(job_id: str, database: Database, keys: Keys = None) -> Response:
     """Losses, gradient norms, learning rates, throughput, and scores where there are some."""
-    # numpy and matplotlib cost memory and time that a process without plots saves.
-    from service.api.plots import plot
-
     with database.read() as session:
         job = jobs.get(session, job_id)
         series = metrics.series(session, job_id, _names(keys), PLOT_POINTS)
     what = f"{job.preset or job.spec['family']} on {job.dataset}"
     caption = f"{what} · {job.status.value} · step {job.step:,} of {job.total_steps:,}"
-    drawn = plot(series, title=job.name, caption=caption, all_panels=keys is None)
+    drawn = draw(series, title=job.name, caption=caption, all_panels=keys is None)
     return Response(drawn, media_type="image/png")
 
 

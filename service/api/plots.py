@@ -1,9 +1,8 @@
-"""Draws a job's curves: one panel a kind of metric. Imported by the plot route alone, on first use."""
+"""Draws a job's curves: one panel a kind of metric. Imported by `drawing`'s process alone."""
 
 import io
-import threading
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +12,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
-from service.records.metrics import Series
+if TYPE_CHECKING:
+    from service.records.metrics import Series  # brings SQLAlchemy, which no drawing needs
 
 
 class Panel(NamedTuple):
@@ -63,10 +63,8 @@ STYLE: dict[Any, Any] = {
 # Points from which a smoothed line is drawn over the raw one, and the window as a part of the curve.
 SMOOTHED_FROM, WINDOW = 40, 0.05
 
-_lock = threading.Lock()
 
-
-def plot(series: Mapping[str, Series], *, title: str, caption: str, all_panels: bool = True) -> bytes:
+def plot(series: Mapping[str, "Series"], *, title: str, caption: str, all_panels: bool = True) -> bytes:
     """The curves as a PNG; without `all_panels`, only the panels that have curves."""
     panels = [
         panel
@@ -74,8 +72,7 @@ def plot(series: Mapping[str, Series], *, title: str, caption: str, all_panels: 
         if (all_panels and index < ALWAYS_SHOWN) or any(key.startswith(panel.prefix) for key in series)
     ] or PANELS[:ALWAYS_SHOWN]
     rows = -(-len(panels) // 2)
-    # The style is global in matplotlib, and requests come on many threads.
-    with _lock, mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE):
         height = HEADER_INCHES + 2.7 * rows
         # The panels share what the two lines of the header leave.
         layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEADER_INCHES / height))
@@ -94,7 +91,7 @@ def plot(series: Mapping[str, Series], *, title: str, caption: str, all_panels: 
     return picture.getvalue()
 
 
-def _draw(ax: Axes, panel: Panel, curves: Mapping[str, Series]) -> None:
+def _draw(ax: Axes, panel: Panel, curves: Mapping[str, "Series"]) -> None:
     ax.set_title(panel.title)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set_xlabel("images shown")
