@@ -63,7 +63,7 @@ def warnings(spec: JobSpec, facts: DatasetFacts, steps: int) -> Iterator[str]:
             yield f"{path}.betas: β1 = {optimizer.betas[0]} makes GANs oscillate; 0.5 or 0 is usual"
         if (warmup := optimizer.schedule.warmup_steps or 0) >= steps:
             yield (
-                f"{path}.schedule.warmup_steps {warmup} is as long as the run of {steps} steps: "
+                f"{path}.schedule.warmup_steps {warmup} is not less than the {steps} steps of the run: "
                 "learning_rate is never reached"
             )
     if spec.batch_size > facts.count:

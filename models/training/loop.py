@@ -20,7 +20,7 @@ from models.training.recipe import Batch, Phase, Recipe
 _LEGIBLE_PIXELS = 64  # smaller images are enlarged in the grids, which are made to be looked at
 _DIVERGED = (
     "Lower optimizer.learning_rate, set optimizer.clip_grad_norm, or use precision fp32; "
-    "the last checkpoint is from before the divergence."
+    "any checkpoint of the run is from before the divergence."
 )
 
 
