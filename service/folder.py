@@ -23,8 +23,12 @@ class LocalError(AtelierError):
 
 def lock_folder(data: Path) -> int:
     """Take the folder for this process; the lock goes with the last process that holds it."""
-    data.mkdir(parents=True, exist_ok=True)
-    lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        message = f"{data} cannot be used: {error.strerror}"
+        raise LocalError("bad_folder", message, "Give a folder that can be written in: --data DIR.") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -18,7 +18,7 @@ from service.embedded_redis import redis_configuration, redis_server
 from service.folder import LocalError, ensure_key, lock_folder, socket_folder, write_whole
 from service.installation import install
 from service.interruption import Interruption
-from service.settings import PREFIX, load_settings
+from service.settings import PREFIX, database_in, load_settings
 from service.supervision import Program, Supervisor, configuration
 
 READY_SECONDS = 120
@@ -41,6 +41,7 @@ class Stack:
         self.key_is_new = False
         self._supervisor: Supervisor | None = None
         self._spared = tether.children()
+        self._run = self.data / "run"
 
     @property
     def url(self) -> str:
@@ -57,8 +58,14 @@ class Stack:
     def __enter__(self) -> Self:
         self._lock = lock_folder(self.data)
         try:
-            self._run = socket_folder(self.data / "run")
+            self._run = socket_folder(self._run)
             self._start()
+        except OSError as error:
+            self._end()
+            message = f"{error.filename or self.data} cannot be used: {error.strerror}"
+            raise LocalError(
+                "bad_folder", message, "Give a folder that can be written in: --data DIR."
+            ) from error
         except BaseException:
             self._end()
             raise
@@ -81,7 +88,7 @@ class Stack:
         self.logs.mkdir(exist_ok=True)
         own = {
             "data": str(self.data),
-            "database_url": f"sqlite:///{self.data / 'atelier.db'}",
+            "database_url": database_in(self.data),
             "redis_url": f"unix://{quote(str(self._run / 'redis.sock'))}",
             "artifacts_url": str(self.data / "artifacts"),
         }

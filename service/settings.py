@@ -45,8 +45,13 @@ RedisUrl = Annotated[
 ]
 
 
+def database_in(folder: Path) -> str:
+    """The address of the embedded database of a data folder, whatever its name is."""
+    return "sqlite:///" + str(folder / "atelier.db").replace("%", "%25").replace("?", "%3F")
+
+
 def _database_in(values: dict[str, Any]) -> str:
-    return f"sqlite:///{values['data'] / 'atelier.db'}"
+    return database_in(values["data"])
 
 
 def _artifacts_in(values: dict[str, Any]) -> str:

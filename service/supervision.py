@@ -71,14 +71,19 @@ def _section(program: Program, logs: Path) -> list[str]:
         "stopasgroup=true",
         "killasgroup=true",
         "redirect_stderr=true",
-        _setting("stdout_logfile", logs / f"{program.name}.log"),
+        # Read twice: its section is expanded as a whole, and this setting once more.
+        _setting("stdout_logfile", _setting_value(logs / f"{program.name}.log")),
         f"stdout_logfile_maxbytes={LOG_BYTES}",
         f"stdout_logfile_backups={LOG_BACKUPS}",
     ]
 
 
 def _setting(key: str, value: Path | str) -> str:
-    return f"{key}={str(value).replace('%', '%%')}"
+    return f"{key}={_setting_value(value)}"
+
+
+def _setting_value(value: Path | str) -> str:
+    return str(value).replace("%", "%%")
 
 
 class Supervisor:

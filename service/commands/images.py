@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from service.commands.connection import connect
 from service.commands.output import Json, print_json, say
@@ -46,7 +47,7 @@ def images(
         print_json(batch)
     else:
         count = "1 image" if n == 1 else f"{n} images"
-        say(f"{count} in {out}" + ("" if picture else ", each named by its seed"))
+        say(escape(f"{count} in {out}") + ("" if picture else ", each named by its seed"))
 
 
 def resolve_checkpoint(client: "Client", name: str) -> str:

@@ -25,7 +25,9 @@ def create(
     from service.records.database import Database
     from service.settings import load_settings
 
-    with Database(load_settings().database_url).transaction() as session:
+    database = Database(load_settings().database_url)
+    database.check()  # a database without tables is told from one that does not answer
+    with database.transaction() as session:
         key, secret = keys.create(session, name)
     if as_json:
         print_json({"id": key.id, "name": name, "secret": secret})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from rich.markup import escape
 
 from service.commands.connection import connect
 from service.commands.output import say
@@ -125,7 +126,7 @@ def announce(stack: "Stack") -> None:
     say(f"[bold green]Atelier is ready:[/] {stack.url}   (documentation: {stack.url}/docs)")
     if stack.key_is_new:
         say(f"New admin API key: {stack.key_file.read_text().strip()}")
-    say(f"API key in {stack.key_file}, logs in {stack.logs}")
+    say(escape(f"API key in {stack.key_file}, logs in {stack.logs}"))
     say("Ctrl-C stops it.")
 
 

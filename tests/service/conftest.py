@@ -88,7 +88,8 @@ def start_up(folder: Path, *options: str) -> RunningStack:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """One `atelier up` for all tests that only speak with it."""
-    running = start_up(tmp_path_factory.mktemp("stack") / "data")
+    # In addresses, in supervisord's configuration and on a console these characters mean something.
+    running = start_up(tmp_path_factory.mktemp("stack") / "50 %25? [red]")
     try:
         running.wait_for("Ctrl-C stops it.")
         yield running

@@ -167,6 +167,14 @@ def test_a_part_with_a_wrong_setting_ends_with_its_name(part: str, tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
+def test_a_database_without_tables_is_told_from_one_that_does_not_answer(tmp_path: Path) -> None:
+    """Trying again in a few seconds, as for an outage, would never help."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATELIER_DATABASE_URL", f"sqlite:///{tmp_path / 'new.db'}")
+        made = CliRunner().invoke(app, ["keys", "create"])
+    assert getattr(made.exception, "code", None) == "database_not_migrated"
+
+
 def test_the_local_key_is_sent_to_the_local_stack_alone(tmp_path: Path) -> None:
     """A key that goes wherever ATELIER_URL points is a key given away."""
     (tmp_path / "url").write_text("http://127.0.0.1:8000\n")

@@ -15,7 +15,8 @@ import pytest
 from service.embedded_redis import redis_server
 from service.folder import LocalError, ensure_key, lock_folder, socket_folder, write_whole
 from service.installation import install
-from service.local import usable_port
+from service.interruption import Interruption
+from service.local import Stack, usable_port
 from service.records import keys
 from service.records.database import Database
 from tests.service.conftest import ATELIER, RunningStack, start_up
@@ -39,6 +40,7 @@ def test_the_first_start_prints_a_key_that_only_its_owner_can_read(stack: Runnin
     file = stack.folder / "api-key"
     key = file.read_text().strip()
     assert key in stack.said()
+    assert str(file) in stack.said()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     for secret, status in ((key, 200), ("wrong", 401)):
         headers = {"Authorization": f"Bearer {secret}"}
@@ -163,6 +165,16 @@ def test_the_lock_goes_with_its_last_holder(tmp_path: Path) -> None:
         lock_folder(tmp_path)
     os.close(lock)
     os.close(lock_folder(tmp_path))
+
+
+@pytest.mark.parametrize("blocked", ["", "run", "logs"])
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, blocked: str) -> None:
+    data = tmp_path / "data"
+    file = data / blocked
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    with Interruption() as interruption, pytest.raises(LocalError, match=str(file)):
+        Stack(data, interruption, port=0).__enter__()
 
 
 def test_sockets_of_a_long_path_go_elsewhere(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from service.errors import Invalid
+from service.records.database import build_engine
 from service.settings import Settings, load_settings
 
 GIVEN = "postgresql://atelier:hunter2@db/atelier"
@@ -26,6 +27,15 @@ def test_the_database_and_the_artifacts_move_with_the_data_folder(monkeypatch: p
     settings = load_settings()
     assert settings.database_url == "sqlite:////somewhere/atelier.db"
     assert settings.artifacts_url == "/somewhere/artifacts"
+
+
+def test_the_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an address % and ? mean something: the database would be a file elsewhere."""
+    folder = tmp_path / "50 %25 off? [yes] #1"
+    folder.mkdir()
+    monkeypatch.setenv("ATELIER_DATA", str(folder))
+    build_engine(load_settings().database_url).connect().close()
+    assert [file.name for file in tmp_path.rglob("*")] == [folder.name, "atelier.db"]
 
 
 def test_variables_are_read_and_empty_ones_are_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
