@@ -32,6 +32,10 @@ _WORDS = {
 }
 
 
+_FEWEST_STEPS_BETWEEN = {"gan": 1, "diffusion": 250}
+"""Of sample grids and evaluations, where nothing is said: one grid costs as much as tens of steps."""
+
+
 def load_spec(raw: Mapping[str, Any]) -> JobSpec:
     """Parse a spec; no preset is applied and nothing is derived.
 
@@ -104,10 +108,11 @@ def _derived(spec: JobSpec, facts: DatasetFacts) -> dict[str, Any]:
     """The values that the spec leaves out, as a patch."""
     steps = total_steps(spec)
     resolution = spec.data.resolution or facts.resolution
+    least = _FEWEST_STEPS_BETWEEN[spec.family]
     patch: dict[str, Any] = {
         "data": {"resolution": resolution, "channels": spec.data.channels or facts.channels},
-        "checkpoints": _interval(spec.checkpoints, steps, 10),
-        "samples": _interval(spec.samples, steps, 20),
+        "checkpoints": _interval(spec.checkpoints, steps, 10, 1),
+        "samples": _interval(spec.samples, steps, 20, least),
         "log_every_steps": spec.log_every_steps or max(1, steps // 1000),
         "optimizer": _warmup(spec.optimizer.schedule.model_dump(mode="json"), steps),
     }
@@ -116,7 +121,7 @@ def _derived(spec: JobSpec, facts: DatasetFacts) -> dict[str, Any]:
     if spec.evaluation is None:
         patch["data"]["held_out"] = 0.0
     else:
-        patch["evaluation"] = _interval(spec.evaluation, steps, 10)
+        patch["evaluation"] = _interval(spec.evaluation, steps, 10, least)
     if spec.ema is not None and spec.ema.half_life_images is None:
         most = 20_000 if spec.family == "gan" else 900_000
         patch["ema"] = {"half_life_images": max(1, min(steps * spec.batch_size // 20, most))}
@@ -133,10 +138,11 @@ def _derived(spec: JobSpec, facts: DatasetFacts) -> dict[str, Any]:
     return patch
 
 
-def _interval(interval: Interval, steps: int, times: int) -> dict[str, Any]:
+def _interval(interval: Interval, steps: int, times: int, least: int) -> dict[str, Any]:
     if interval.every_images is not None or interval.every_steps is not None:
         return {}
-    return {"every_steps": -(-steps // times)}  # rounded up: the last one falls on the last step
+    # Rounded up, so that the last one falls on the last step.
+    return {"every_steps": min(steps, max(least, -(-steps // times)))}
 
 
 def _warmup(schedule: Mapping[str, Any], steps: int) -> dict[str, Any]:

@@ -56,7 +56,10 @@ class Interval(Model):
 
 
 class EvaluationSpec(Interval):
-    """Measure the networks on images that they were never trained on. Left out: 10 times a run."""
+    """Measure the networks on images that they were never trained on.
+
+    Left out: 10 times a run, for diffusion at most every 250 steps.
+    """
 
     samples: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1000, description="Images to measure on, as far as so many were held out."
@@ -68,7 +71,10 @@ class CheckpointsSpec(Interval):
 
 
 class SamplesSpec(Interval):
-    """Grids of images made while training, always from the same noise. Left out: 20 times a run."""
+    """Grids of images made while training, always from the same noise.
+
+    Left out: 20 times a run, for diffusion at most every 250 steps.
+    """
 
     count: Annotated[int, Field(ge=1, le=256)] = Field(64, description="Images in a grid.")
 

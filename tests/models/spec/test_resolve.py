@@ -82,6 +82,17 @@ def test_overrides_reach_the_spec_and_the_rest_of_the_preset_stays() -> None:
     assert spec.optimizer.clip_grad_norm == 1.0
 
 
+@pytest.mark.parametrize(
+    ("preset", "steps", "every"),
+    [("dcgan", 100, 5), ("dcgan", 7, 1), ("ddpm", 10_000, 500), ("ddpm", 1000, 250), ("ddpm", 20, 20)],
+)
+def test_sample_grids_cost_little_of_a_run(preset: str, steps: int, every: int) -> None:
+    """Twenty grids of 50 sampler steps each would take longer than a run of 1,000 diffusion steps."""
+    spec = planned({"preset": preset, "budget": {"steps": steps}}).spec
+    assert every_steps(spec.samples, spec.batch_size) == every
+    assert steps % every == 0 or preset == "dcgan"
+
+
 def test_one_form_of_a_budget_replaces_the_other() -> None:
     result = planned({"preset": "dcgan", "budget": {"steps": 5}})
     assert (result.spec.budget.steps, result.spec.budget.images, result.steps) == (5, None, 5)
