@@ -42,7 +42,7 @@ def test_a_run_tells_everything_that_happened(preset: str, digits: PackedDataset
     overrides = {
         "checkpoints": {"every_steps": 3},
         "samples": {"every_steps": 2, "count": 4},
-        "evaluation": {},
+        "evaluation": {"every_steps": 1},
     }
     events = list(train(small(preset, **overrides), digits, tmp_path))
     assert isinstance(events[0], Started)
