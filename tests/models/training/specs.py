@@ -25,6 +25,7 @@ def small(preset: str, **overrides: Any) -> JobSpec:
         "batch_size": 16,
         "samples": {"count": 4},
         "memory_format": "contiguous",
+        "precision": "fp32",
         "threads": 1,
         **SMALL[preset],
     }
