@@ -51,8 +51,9 @@ def atelier(spec: GanSpec) -> Callable[[], None]:
     events = run(spec, recipe, stream(spec), (NOTHING, NOTHING), folder)
 
     def turn() -> None:
-        while not isinstance(next(events), Progress):
-            continue
+        event = next(events)
+        while not (isinstance(event, Progress) and event.metrics):
+            event = next(events)
 
     return turn
 

@@ -17,7 +17,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """`step` updates are done; `metrics` are means since the last Progress."""
+    """`step` updates are done, at this rate of training alone.
+
+    `metrics` are means since they were told last; they are told every `log_every_steps`, and {} in between.
+    """
 
     type: ClassVar[str] = "progress"
     step: int

@@ -17,6 +17,7 @@ from models.training.events import Evaluated, Event, Finished, Progress, Sampled
 from models.training.means import Means
 from models.training.recipe import Batch, Phase, Recipe
 
+_TELL_SECONDS = 5.0  # a run whose metrics are far apart still shows that it moves
 _LEGIBLE_PIXELS = 64  # smaller images are enlarged in the grids, which are made to be looked at
 _DIVERGED = (
     "Lower optimizer.learning_rate, set optimizer.clip_grad_norm, or use precision fp32; "
@@ -40,27 +41,26 @@ def run(
     `held_out` are images to evaluate on: some never trained on, and as many trained on.
     Raises TrainingError when a loss is no longer finite.
     """
-    started = time.perf_counter()
-    steps, means, clock = total_steps(spec), Means(), time.perf_counter()
-    log_every = spec.log_every_steps or 1
+    began = time.perf_counter()
+    steps, means, log_every = total_steps(spec), Means(), spec.log_every_steps or 1
     evaluate_every = every_steps(spec.evaluation, spec.batch_size) if spec.evaluation else None
-    since = 0
+    told, training_seconds, told_at = 0, 0.0, began
     for step in range(1, steps + 1):
-        images = step * spec.batch_size
+        images, step_began = step * spec.batch_size, time.perf_counter()
         logs = step % log_every == 0 or step == steps
         one_step(spec, recipe, stream, step, means, measure_gradients=logs)
-        since += spec.batch_size
-        if logs:
-            metrics = means.read()
+        metrics = means.read() if logs else {}
+        now = time.perf_counter()
+        training_seconds += now - step_began
+        if logs or now - told_at >= _TELL_SECONDS:
             _refuse_divergence(metrics, step)
-            yield Progress(step, images, since / max(time.perf_counter() - clock, 1e-9), metrics)
+            yield Progress(step, images, (images - told) / max(training_seconds, 1e-9), metrics)
+            told, training_seconds, told_at = images, 0.0, now
         yield from _artifacts(spec, recipe, out, step, last=step == steps)
         if evaluate_every and (step % evaluate_every == 0 or step == steps) and len(held_out[0]):
             scores = _evaluate(recipe, held_out, spec.batch_size)
             yield Evaluated(step, images, scores, len(held_out[0]))
-        if logs:
-            clock, since = time.perf_counter(), 0
-    yield Finished(steps, steps * spec.batch_size, time.perf_counter() - started)
+    yield Finished(steps, steps * spec.batch_size, time.perf_counter() - began)
 
 
 def one_step(

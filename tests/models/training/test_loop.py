@@ -30,7 +30,8 @@ NOTHING_HELD_OUT = (torch.zeros(0, 1, 16, 16), torch.zeros(0, 1, 16, 16))
 
 
 def losses(events: list[Event]) -> list[tuple[int, dict[str, float]]]:
-    return [(event.step, event.metrics) for event in events if isinstance(event, Progress)]
+    told = [event for event in events if isinstance(event, Progress)]
+    return [(event.step, event.metrics) for event in told if event.metrics]
 
 
 def hashes(events: list[Event]) -> list[str]:
@@ -151,6 +152,17 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> No
     assert caught.value.code == "diverged"
     assert "learning_rate" in caught.value.hint
     assert losses(told)[-1][0] == 2
+
+
+def test_a_run_shows_that_it_moves_between_two_points_of_its_curves(
+    digits: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand points of ten hours are 36 seconds apart: the progress may not stand still so long."""
+    monkeypatch.setattr("models.training.loop._TELL_SECONDS", 0.0)
+    events = list(train(small("dcgan", log_every_steps=4), digits, tmp_path))
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert [event.step for event in progress] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in progress if event.metrics] == [4, 6]
 
 
 @pytest.mark.parametrize("every", [1, 3])
