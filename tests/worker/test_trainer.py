@@ -64,15 +64,18 @@ def test_nothing_but_events_reaches_stdout(command: Callable[..., dict[str, Any]
     """Breaks when a library's print, even from C, gets between two events."""
     noisy = (
         "import runpy, threading, os, time\n"
+        "done = threading.Event()\n"
         "def shout():\n"
-        "    while True:\n"
+        "    while not done.is_set():\n"
         "        os.write(1, b'noise\\n'); print('more', flush=True); time.sleep(0.001)\n"
         "import worker.trainer as trainer\n"
         "reserve = trainer.reserve_stdout\n"
         "def reserve_then_shout():\n"
-        "    events = reserve(); threading.Thread(target=shout, daemon=True).start(); return events\n"
+        "    events = reserve(); threading.Thread(target=shout).start(); return events\n"
         "trainer.reserve_stdout = reserve_then_shout\n"
-        "raise SystemExit(trainer.main())"
+        "status = trainer.main()\n"
+        "done.set()\n"
+        "raise SystemExit(status)"
     )
     process = start(noisy)
     events, errors = spoken(process, command())
