@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -27,6 +27,7 @@ CONNECT_TIMEOUT_SECONDS = 5
 # As many as FastAPI has threads, so that a request waits for the database and not for the pool.
 POOL_SIZE, POOL_OVERFLOW = 5, 35
 _WRITES = "atelier_writes"
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class Database:
@@ -186,4 +187,14 @@ def _reporting_outages() -> Iterator[None]:
             "database_unavailable",
             "The database did not answer.",
             hint="Nothing was changed; try again in a few seconds.",
+        ) from error
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        cause = error.orig if isinstance(error, DatabaseError) else error
+        if getattr(cause, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+            raise
+        raise Unavailable(
+            "database_damaged",
+            "The database file (atelier.db of the data folder, unless ATELIER_DATABASE_URL says otherwise) "
+            "is damaged, or no database at all.",
+            hint="Put a backup in its place; or move it away, and the next start makes an empty one.",
         ) from error

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from service.errors import Invalid, Unavailable
 from service.records import jobs
 from service.records.columns import instant, shifted, storable
-from service.records.database import Database, normalised
+from service.records.database import Database, migrate, normalised
 from service.records.tables import Job
 
 
@@ -222,6 +223,20 @@ def test_pooled_connections_that_were_cut_are_replaced(database: Database) -> No
 def test_a_database_without_tables_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="atelier migrate"):
         Database(f"sqlite:///{tmp_path / 'empty.db'}").check()
+
+
+@pytest.mark.parametrize("kept", [0, 4096], ids=["no database", "bad pages"])
+def test_a_damaged_file_says_what_to_do(
+    migrated: Callable[[str, Path], str], tmp_path: Path, kept: int
+) -> None:
+    """It is no outage: trying again, as is said of one, would not help."""
+    url = migrated("sqlite", tmp_path)
+    file = tmp_path / "atelier.db"
+    file.write_bytes(file.read_bytes()[:kept] + b"\xff" * 20_000)
+    for open_it in (Database(url).check, lambda: migrate(url)):
+        with pytest.raises(Unavailable, match="is damaged") as caught:
+            open_it()
+        assert caught.value.code == "database_damaged"
 
 
 def test_a_migrated_database_passes_its_check(database: Database) -> None:
