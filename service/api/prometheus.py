@@ -47,7 +47,7 @@ class MeasureRequests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 499  # the client left before an answer began
+        began, status = time.perf_counter(), 0
 
         async def noting(message: Message) -> None:
             nonlocal status
@@ -57,7 +57,11 @@ class MeasureRequests:
 
         try:
             await self._app(scope, receive, noting)
+        except Exception:
+            status = status or 500  # answered further out, by Starlette's ServerErrorMiddleware
+            raise
         finally:
+            status = status or 499  # the client left before an answer began
             # Operations are few; paths hold ids, and anybody can ask for any path.
             operation = getattr(scope.get("route"), "operation_id", None) or "none"
             self._seconds.labels(operation, str(status)).observe(time.perf_counter() - began)

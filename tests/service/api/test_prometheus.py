@@ -1,5 +1,7 @@
 """What Prometheus reads."""
 
+import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -25,6 +27,20 @@ def test_work_is_counted_by_status(client: TestClient, database: Database) -> No
         assert counts.by_status(session)["jobs"]["queued"] == before["atelier_jobs", "queued"] + 1
     assert samples(client)["atelier_jobs", "queued"] == before["atelier_jobs", "queued"] + 1
     assert before["atelier_datasets", "failed"] == 0
+
+
+def test_a_mistake_of_the_service_is_counted_as_one(
+    app: FastAPI, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted as a client that left, it would raise no alarm."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(jobs, "get", broken)
+    client = TestClient(app, headers={"Authorization": f"Bearer {key}"}, raise_server_exceptions=False)
+    assert client.get("/v1/jobs/job_any").status_code == 500
+    assert samples(client)["atelier_http_request_seconds_count", "500", "getJob"] == 1
 
 
 def test_requests_are_timed_by_operation_and_not_by_path(client: TestClient) -> None:
