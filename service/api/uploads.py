@@ -1,7 +1,8 @@
 """Reads a multipart form with one file as it arrives: the file goes to disk, and every part is counted."""
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -107,10 +108,12 @@ async def _receive(request: Request, settings: ServiceSettings) -> AsyncIterator
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit + FORM_BYTES:
         raise too_large(limit)
-    path = await run_in_threadpool(_temporary, settings.data / "uploads")
+    # Beside the stored artifacts of the embedded stack, so that storing is a rename and no copy.
+    with _on_disk():
+        path = await run_in_threadpool(_temporary, settings.data / "uploads")
     try:
-        # Beside the stored artifacts of the embedded stack, so that storing is a rename and no copy.
-        with path.open("wb") as file:
+        # Closing is among what can fail: it writes what is buffered.
+        with _on_disk(), path.open("wb") as file:
             await _copy(request, form, file, limit)
         yield Upload(_texts(form), path, form.size)
     finally:
@@ -162,15 +165,20 @@ def _temporary(folder: Path) -> Path:
 
 
 def _flush(form: _Form, file: BinaryIO) -> None:
+    file.write(form.pending)
+    form.pending.clear()
+
+
+@contextmanager
+def _on_disk() -> Iterator[None]:
     try:
-        file.write(form.pending)
+        yield
     except OSError as error:
         raise Unavailable(
             "upload_not_stored",
             f"The file could not be stored: {error.strerror}.",
             hint="Nothing was kept. The operator may need to free disk space.",
         ) from error
-    form.pending.clear()
 
 
 def _texts(form: _Form) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from service.api import uploads
 from service.api.app import create_app
 from service.artifacts import Artifacts
 from service.records import datasets
@@ -18,6 +19,16 @@ from tests.service.api.conftest import PNG
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ARCHIVE = bytes(range(256)) * 20_000  # 5 MB, with every byte in it
+
+
+class Full:
+    """A file on a disk without room."""
+
+    def open(self, mode: str) -> BinaryIO:
+        return cast("BinaryIO", Path("/dev/full").open(mode))
+
+    def unlink(self, *, missing_ok: bool) -> None:
+        assert missing_ok
 
 
 def _upload(client: TestClient | httpx.Client, file: bytes = ARCHIVE, **fields: Any) -> Any:
@@ -188,6 +199,27 @@ def test_a_failed_dataset_is_never_said_to_become_ready(client: TestClient, data
 def test_a_built_in_dataset_stays(client: TestClient) -> None:
     assert client.get("/v1/datasets/digits").json()["builtin"]
     assert client.delete("/v1/datasets/digits").status_code == 409
+
+
+@SQLITE
+@pytest.mark.parametrize("size", [100, 2_000_000])
+def test_a_full_disk_is_said_to_be_one(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """What is small fails only when the file is closed."""
+    monkeypatch.setattr(uploads, "_temporary", lambda _: Full())
+    refused = _upload(client, b"x" * size)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "upload_not_stored")
+
+
+@SQLITE
+def test_a_folder_that_takes_no_uploads_is_named_as_the_reason(
+    client: TestClient, settings: Settings
+) -> None:
+    settings.data.mkdir(exist_ok=True)
+    (settings.data / "uploads").write_text("not a folder")
+    refused = _upload(client)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "upload_not_stored")
 
 
 @SQLITE
