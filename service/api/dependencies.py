@@ -78,7 +78,6 @@ def _current_key(
     return key
 
 
-CurrentKey = Annotated[ApiKey, Depends(_current_key)]
 require_key = Depends(_current_key)
 """For a whole router: no operation of it is reached without a valid key."""
 
@@ -87,11 +86,15 @@ def _refuse_unknown_parameters(request: Request) -> None:
     if not request.query_params:
         return
     known = _query_parameters(request.app, request.scope["route"].operation_id)
-    # `metadata[team]` is the parameter `metadata`.
-    unknown = [name for name in dict.fromkeys(request.query_params) if name.partition("[")[0] not in known]
+    unknown = [name for name in dict.fromkeys(request.query_params) if _parameter(name) not in known]
     if unknown:
         expected = f"known are {', '.join(sorted(known))}" if known else "this operation has none"
         raise invalid(dict.fromkeys(unknown, f"unknown query parameter; {expected}"))
+
+
+def _parameter(name: str) -> str:
+    """`metadata[team]` is the parameter `metadata`; no other one takes brackets."""
+    return "metadata" if name.startswith("metadata[") and name.endswith("]") else name
 
 
 def _query_parameters(app: FastAPI, operation_id: str) -> set[str]:

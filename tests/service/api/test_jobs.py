@@ -234,6 +234,8 @@ def test_jobs_are_found_by_what_they_are(client: TestClient, train: Callable[...
     [
         ("status=done", "status.0"),
         ("stauts=queued", "stauts"),
+        ("status[]=queued", "status[]"),
+        ("metadata[team=vision", "metadata[team"),
         ("metadata=team", "metadata"),
         ("limit=0", "limit"),
     ],
