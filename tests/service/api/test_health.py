@@ -1,6 +1,13 @@
 """Alive and ready: what an orchestrator reads."""
 
+import asyncio
+import threading
+
+import anyio
+import anyio.to_thread
+import httpx
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
@@ -16,6 +23,27 @@ def test_all_parts_answer(client: TestClient) -> None:
         "redis": True,
         "artifacts": True,
     }
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_it_is_alive_while_every_thread_waits(app: FastAPI) -> None:
+    """A database that does not answer holds them all; a restart for that would help nobody."""
+
+    async def run() -> int:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+        freed = threading.Event()
+        waiting = asyncio.create_task(anyio.to_thread.run_sync(freed.wait))
+        await asyncio.sleep(0.05)
+        try:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url="http://test"
+            ) as client:
+                return (await asyncio.wait_for(client.get("/livez"), 5)).status_code
+        finally:
+            freed.set()
+            await waiting
+
+    assert asyncio.run(run()) == 200
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
