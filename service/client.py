@@ -51,12 +51,12 @@ class Client:
         self._http.close()
 
     def get(self, path: str, **params: Any) -> Reply:
-        return dict(self._request("GET", path, params=params).json())
+        return _object(self._request("GET", path, params=params))
 
     def post(
         self, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, **params: Any
     ) -> Reply:
-        return dict(self._request("POST", path, json=body, headers=headers, params=params).json())
+        return _object(self._request("POST", path, json=body, headers=headers, params=params))
 
     def read(self, url: str) -> bytes:
         """A file of this service, by the path or the address that a reply gave."""
@@ -66,8 +66,8 @@ class Client:
     def upload_dataset(self, name: str, file: Path) -> Reply:
         with file.open("rb") as stream:
             files = {"file": (file.name, stream, "application/octet-stream")}
-            return dict(
-                self._request("POST", "/v1/datasets", data={"name": name}, files=files, timeout=None).json()
+            return _object(
+                self._request("POST", "/v1/datasets", data={"name": name}, files=files, timeout=None)
             )
 
     def items(self, path: str, limit: int, **params: Any) -> Iterator[Reply]:
@@ -108,12 +108,12 @@ class Client:
         return batch
 
     def losses(self, job: str) -> dict[str, float]:
-        """The newest value of every loss of a job."""
+        """The newest value of every loss of a job, unless it was not a finite number."""
         series = self.get(f"/v1/jobs/{job}/metrics", max_points=2)["series"]
         return {
             key.removeprefix("loss/"): points["value"][-1]
             for key, points in sorted(series.items())
-            if key.startswith("loss/") and points["value"]
+            if key.startswith("loss/") and points["value"] and points["value"][-1] is not None
         }
 
     def _request(
@@ -131,12 +131,20 @@ class Client:
         return reply
 
 
+def _object(reply: httpx.Response) -> Reply:
+    try:
+        return dict(reply.json())
+    except (ValueError, TypeError):
+        message = f"{reply.url} answered {reply.status_code} without the JSON object that the service sends"
+        hint = "ATELIER_URL is the address of the service itself, such as http://127.0.0.1:8000."
+        raise Refused("not_the_service", message, hint=hint) from None
+
+
 def refusal(reply: httpx.Response) -> Refused:
     """The problem that the service answered, with every bad field on a line of its own."""
-    try:
-        problem = reply.json()
-    except ValueError:
-        problem = {}
+    # A proxy between client and service has errors of its own, in shapes of its own.
+    is_problem = reply.headers.get("content-type", "").startswith("application/problem+json")
+    problem = reply.json() if is_problem else {}
     fields = [f"  {field['path'] or 'body'}: {field['message']}" for field in problem.get("errors") or []]
     detail = problem.get("title" if fields else "detail") or reply.text[:500] or reply.reason_phrase
     code = (problem.get("error") or {}).get("code") or "refused"

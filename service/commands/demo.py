@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from service.commands.output import console, errors, say
 from service.commands.progress import watch_job
@@ -71,10 +72,7 @@ def train(client: "Client", interruption: "Interruption") -> "Reply":
 
 def keep(client: "Client", job: "Reply", out: Path, interruption: "Interruption") -> dict[str, str]:
     """Write the pictures and the job; returns what each file is."""
-    best = job["best_checkpoint"]
-    batch = client.make_images(
-        best if isinstance(best, str) else best["id"], SAMPLES, sleep=interruption.sleep
-    )
+    batch = client.make_images(job["best_checkpoint"], SAMPLES, sleep=interruption.sleep)
     steps = sorted(sample["step"] for sample in client.items(f"/v1/jobs/{job['id']}/samples", 1000))
     pictures = {
         "samples.png": ("64 images of the best checkpoint", batch["grid_url"]),
@@ -104,5 +102,6 @@ def report(job: "Reply", out: Path, written: dict[str, str]) -> None:
     progress = job["progress"]
     say(f"\n[bold green]Done:[/] {progress['images']:,} images shown in {progress['total_steps']:,} steps.")
     for name, what in written.items():
-        say(f"  {out / name}   {what}")
-    say(f"Everything is kept: [bold]atelier up --data {out / 'data'}[/] serves this model again.")
+        say(escape(f"  {out / name}   {what}"))
+    again = escape(f"atelier up --data {out / 'data'}")
+    say(f"Everything is kept: [bold]{again}[/] serves this model again.")

@@ -58,4 +58,4 @@ def resolve_checkpoint(client: "Client", name: str) -> str:
     if not best:
         hint = f"Wait for the first one: atelier jobs watch {name}"
         raise AtelierError("no_checkpoint", f"{name} has no checkpoint yet", status=409, hint=hint)
-    return str(best if isinstance(best, str) else best["id"])
+    return str(best)

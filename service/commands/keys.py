@@ -1,5 +1,6 @@
 """`atelier keys`: API keys, made directly in the database by whoever may reach it."""
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -25,11 +26,11 @@ def create(
     from service.records.database import Database
     from service.settings import load_settings
 
-    database = Database(load_settings().database_url)
-    database.check()  # a database without tables is told from one that does not answer
-    with database.transaction() as session:
-        key, secret = keys.create(session, name)
+    with closing(Database(load_settings().database_url)) as database:
+        database.check()  # a database without tables is told from one that does not answer
+        with database.transaction() as session:
+            key, secret = keys.create(session, name)
     if as_json:
         print_json({"id": key.id, "name": name, "secret": secret})
     else:
-        say(f"{secret}")
+        say(secret)

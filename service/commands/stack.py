@@ -135,7 +135,7 @@ def parse_workers(text: str) -> dict[str, int]:
     counts = {kind.value: 1 for kind in Kind}
     for part in text.split(","):
         name, _, count = part.strip().partition("=")
-        if name not in counts or not count.isdigit():
+        if name not in counts or not count.isdecimal():
             message = f"{part!r} is not one of train=N, sample=N, prepare=N"
             raise typer.BadParameter(message, param_hint="--workers")
         counts[name] = int(count)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from service.cli import app
 from service.client import Client, Refused, locate, refusal
+from service.commands import demo
 from service.commands import stack as stack_commands
 from service.commands.output import duration, steps
 from service.commands.progress import describe
@@ -49,6 +50,13 @@ def atelier(stack: RunningStack, tmp_path: Path) -> Atelier:
         )
 
     return run
+
+
+def speaking_with(service: Callable[[httpx.Request], httpx.Response]) -> Client:
+    """A client whose service is a function."""
+    client = Client("http://other", None)
+    client._http = httpx.Client(base_url="http://other", transport=httpx.MockTransport(service))
+    return client
 
 
 def reply(atelier: Atelier, *arguments: str, text: str = "") -> Any:
@@ -187,8 +195,36 @@ def test_the_local_key_is_sent_to_the_local_stack_alone(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_is_no_problem_is_still_reported() -> None:
-    """A proxy between client and service answers in HTML."""
+    """A proxy between client and service answers in HTML, or in JSON of its own."""
     assert str(refusal(httpx.Response(502, text="<h1>Bad gateway</h1>"))) == "502: <h1>Bad gateway</h1>"
+    for body in ({"error": "no upstream"}, {"errors": [{"code": 7}]}, ["no upstream"]):
+        answered = httpx.Response(502, json=body)
+        assert str(refusal(answered)) == f"502: {answered.text}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(301, headers={"Location": "https://elsewhere.example"}),
+        httpx.Response(200, text="<h1>It works!</h1>"),
+        httpx.Response(200, json=["it works"]),
+    ],
+    ids=["moved", "page", "list"],
+)
+def test_an_address_of_something_else_is_named(answer: httpx.Response) -> None:
+    with (
+        speaking_with(lambda _: answer) as client,
+        pytest.raises(Refused, match="http://other/readyz answered"),
+    ):
+        client.get("/readyz")
+
+
+def test_a_loss_that_is_no_number_is_left_out() -> None:
+    """Whoever watches a job that diverges must not be left with a TypeError."""
+    values = {"loss/generator": [1.0, None], "loss/discriminator": [2.0, 0.5], "loss/none": []}
+    series = {key: {"step": [], "images": [], "value": value} for key, value in values.items()}
+    with speaking_with(lambda _: httpx.Response(200, json={"series": series})) as client:
+        assert client.losses("job_x") == {"discriminator": 0.5}
 
 
 def test_a_worker_runs_with_every_flag_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,9 +246,15 @@ def test_a_worker_runs_with_every_flag_it_needs(monkeypatch: pytest.MonkeyPatch)
 def test_counts_of_workers() -> None:
     """`--workers train=2` must not silently drop the other kinds."""
     assert stack_commands.parse_workers("train=2, sample=0") == {"train": 2, "sample": 0, "prepare": 1}
-    for wrong in ("trian=1", "train", "train=-1", "train=two"):
+    for wrong in ("trian=1", "train", "train=-1", "train=two", "train=²"):
         with pytest.raises(typer.BadParameter, match="is not one of"):
             stack_commands.parse_workers(wrong)
+
+
+def test_a_folder_of_any_name_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets mean something on a console."""
+    demo.report({"progress": {"images": 1, "total_steps": 1}}, Path("[/odd]"), {"job.json": "the job"})
+    assert "atelier up --data [/odd]/data" in capsys.readouterr().out
 
 
 def test_progress_in_words() -> None:
