@@ -26,7 +26,11 @@ def redis_configuration(folder: Path, unix_socket: Path) -> Path:
     folder.mkdir(exist_ok=True)
     file = folder / "redis.conf"
     file.write_text(
-        f'port 0\nunixsocket "{unix_socket}"\nunixsocketperm 700\ndir "{folder}"\n'
+        f"port 0\nunixsocket {_quoted(unix_socket)}\nunixsocketperm 700\ndir {_quoted(folder)}\n"
         'appendonly yes\nappendfsync everysec\nsave ""\nmaxmemory-policy noeviction\n'
     )
     return file
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

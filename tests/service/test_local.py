@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from service.embedded_redis import redis_server
+from service.embedded_redis import redis_configuration, redis_server
 from service.folder import LocalError, ensure_key, lock_folder, socket_folder, write_whole
 from service.installation import install
 from service.interruption import Interruption
@@ -187,6 +187,20 @@ def test_sockets_of_a_long_path_go_elsewhere(tmp_path: Path) -> None:
     assert len(str(elsewhere)) < 40
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o700
     elsewhere.rmdir()
+
+
+def test_redis_starts_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / 'a "quoted" \\n name'
+    configured = redis_configuration(folder, folder / "redis.sock")
+    with subprocess.Popen([redis_server(), str(configured)], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            deadline = time.monotonic() + 20
+            while not (folder / "redis.sock").exists():
+                assert server.poll() is None, server.communicate()[0]
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        finally:
+            server.kill()
 
 
 def test_there_is_a_redis_to_run() -> None:
