@@ -156,7 +156,7 @@ def cancel_job(job_id: str, database: Database, links: Links) -> JobReply:
 
 def _accept(raw: dict[str, Any], database: Database, publisher: Publisher, links: LinkMaker) -> JobReply:
     with database.transaction() as session:
-        plan = presets.plan(raw, lambda name: _facts(session, name))
+        plan = presets.plan(raw, lambda name: _facts(session, name, keep=True))
         job = jobs.create(session, plan.spec.model_dump(mode="json"), plan.warnings, plan.steps)
         reply = _replies(session, links, [job])[0]
     # Best effort: without Redis the stored row is published later, or found by an idle worker.
@@ -169,10 +169,10 @@ def _plan(raw: dict[str, Any], database: Database) -> Plan:
         return presets.plan(raw, lambda name: _facts(session, name))
 
 
-def _facts(session: Session, name: str) -> DatasetFacts | None:
+def _facts(session: Session, name: str, *, keep: bool = False) -> DatasetFacts | None:
     """What a spec needs to know of its dataset; None where there is none, Conflict where it is not ready."""
     try:
-        row = datasets.get(session, name)
+        row = datasets.get(session, name, keep=keep)
     except NotFound:
         return BUILTIN_DATASETS.get(name)
     if row.status == DatasetStatus.FAILED:

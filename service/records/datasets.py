@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import null, or_, select, update
+from sqlalchemy import Select, null, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import Conflict, NotFound
@@ -53,8 +53,16 @@ def ensure_builtins(session: Session) -> list[str]:
     return [*session.scalars(made), *session.scalars(failed)]
 
 
-def get(session: Session, dataset_id: str) -> Dataset:
-    found = session.get(Dataset, dataset_id) if plausible(dataset_id) else None
+def get(session: Session, dataset_id: str, *, keep: bool = False) -> Dataset:
+    """The dataset, or `NotFound`. `keep` lets nobody delete it until the transaction ends."""
+    kept = select(Dataset).with_for_update(read=True, key_share=True)
+    return _found(session, dataset_id, kept if keep else select(Dataset))
+
+
+def _found(session: Session, dataset_id: str, query: Select[Any]) -> Dataset:
+    found: Dataset | None = (
+        session.scalar(query.where(Dataset.id == dataset_id)) if plausible(dataset_id) else None
+    )
     if found is None:
         raise NotFound(
             "dataset_not_found",
@@ -81,7 +89,8 @@ def page(
 
 def delete(session: Session, dataset_id: str) -> None:
     """Forgets a dataset; delete its artifacts after the transaction has committed."""
-    dataset = get(session, dataset_id)
+    # Whoever makes a job on it at this moment is waited for, and then counts.
+    dataset = _found(session, dataset_id, select(Dataset).with_for_update())
     if dataset.builtin:
         raise Conflict("dataset_is_builtin", f"The dataset {dataset_id!r} is built in and cannot be deleted.")
     using = select(Job.id).where(Job.dataset == dataset_id, Job.status.not_in(TERMINAL)).limit(1)

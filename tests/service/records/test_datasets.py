@@ -202,3 +202,26 @@ def test_a_dataset_is_deleted_unless_it_is_built_in_or_needed(
         datasets.get(session, dataset_id)
     with database.read() as session:
         assert jobs.get(session, job.id).dataset == dataset_id
+
+
+def test_a_dataset_is_not_deleted_from_under_a_job_that_is_being_made(
+    database: Database, dataset_id: str
+) -> None:
+    """The job would wait for a dataset that is gone."""
+    refused: list[str] = []
+
+    def delete() -> None:
+        try:
+            with database.transaction() as session:
+                datasets.delete(session, dataset_id)
+        except Conflict as error:
+            refused.append(error.code)
+
+    deleting = threading.Thread(target=delete)
+    with database.transaction() as session:
+        datasets.get(session, dataset_id, keep=True)
+        deleting.start()
+        deleting.join(0.3)
+        jobs.create(session, {"family": "gan", "dataset": dataset_id, "seed": 1}, [], 5)
+    deleting.join()
+    assert refused == ["dataset_in_use"]
