@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from service.errors import Invalid, Unavailable
+from service.errors import Conflict, Invalid, Unavailable
 from service.records.columns import clock, dumps
 
 if TYPE_CHECKING:
@@ -97,8 +97,16 @@ def migrate(url: str, revision: str = "head") -> None:
     """Brings the database to `revision` in one transaction; processes that do it at once take turns."""
     # Imported here, because only this needs Alembic, and a process that serves HTTP starts without it.
     from alembic import command
+    from alembic.util import CommandError
 
-    command.upgrade(migrations_of(url), revision)
+    try:
+        command.upgrade(migrations_of(url), revision)
+    except CommandError as error:
+        raise Conflict(
+            "database_of_another_version",
+            f"The database cannot be brought to this version of Atelier: {error}.",
+            hint="A newer version may have made it: run that one.",
+        ) from error
 
 
 def migrations_of(url: str) -> "Config":

@@ -4,14 +4,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command, op
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, text
 
-from service.records.database import build_engine, migrate, migrations_of
+from service.errors import Conflict
+from service.records.database import Database, build_engine, migrate, migrations_of
 from service.records.tables import Table
 
 ROOT = Path(__file__).parents[3]
@@ -88,6 +90,14 @@ def test_a_migration_that_stops_halfway_leaves_nothing_and_can_be_repeated(
     assert tables_in(empty_url) == set()
     migrate(empty_url)
     assert "jobs" in tables_in(empty_url)
+
+
+def test_a_database_of_a_newer_version_is_told_apart(empty_url: str) -> None:
+    migrate(empty_url)
+    with closing(Database(empty_url)) as database, database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(Conflict, match="A newer version may have made it"):
+        migrate(empty_url)
 
 
 def test_columns_compare_byte_by_byte_on_postgresql(new_postgresql: Callable[[], str]) -> None:
