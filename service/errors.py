@@ -47,10 +47,6 @@ class AtelierError(Exception):
         end = "" if self.message.endswith((".", "!", "?")) else "."
         return f"{self.message}{end} {self.hint}"
 
-    def to_json(self) -> dict[str, str | None]:
-        """The `error` object of a job, a dataset or an image batch."""
-        return {"code": self.code, "message": self.message, "hint": self.hint}
-
 
 class Unauthorized(AtelierError):
     """No key came with the request, or one that is unknown, expired or revoked."""

@@ -11,4 +11,4 @@ def install(database_url: str, admin_key: str | None) -> bool:
     migrate(database_url)
     with closing(Database(database_url)) as database, database.transaction() as session:
         datasets.ensure_builtins(session)
-        return bool(admin_key and keys.ensure_admin(session, admin_key))
+        return admin_key is not None and keys.ensure_admin(session, admin_key)

@@ -135,11 +135,6 @@ class Publisher:
 
             yield bell
 
-    async def wait(self, channel: str, timeout: float) -> bool:
-        """Waits for one announcement; False if none came in time. To wait again and again, use `listen`."""
-        async with self.listen(channel) as bell:
-            return await bell(timeout)
-
     def check(self) -> None:
         """Raises `Unavailable` unless Redis answers."""
         try:

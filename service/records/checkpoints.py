@@ -106,13 +106,3 @@ def flags(session: Session, job_ids: Collection[str]) -> dict[str, Flagged]:
         if row.by_step == 1:
             last[row.job_id] = row.id
     return {job_id: Flagged(best[job_id], last[job_id]) for job_id in last}
-
-
-def best(session: Session, job_id: str) -> Checkpoint | None:
-    flagged = flags(session, [job_id]).get(job_id)
-    return None if flagged is None else session.get(Checkpoint, flagged.best)
-
-
-def last(session: Session, job_id: str) -> Checkpoint | None:
-    flagged = flags(session, [job_id]).get(job_id)
-    return None if flagged is None else session.get(Checkpoint, flagged.last)

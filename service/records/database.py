@@ -6,7 +6,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.elements import ColumnElement
 
 from service.errors import Conflict, Invalid, Unavailable
-from service.records.columns import clock, dumps
+from service.records.columns import dumps
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -54,10 +52,6 @@ class Database:
         with _reporting_outages(), Session(self._reading, expire_on_commit=False, autoflush=False) as session:
             yield session
             session.expunge_all()
-
-    def now(self) -> ColumnElement[datetime]:
-        """The SQL expression for this database's clock, in UTC."""
-        return clock()
 
     def check(self) -> None:
         """Raises `Unavailable` unless the database answers and has been migrated."""

@@ -52,15 +52,15 @@ def verify(session: Session, secret: str, now: Now = None) -> ApiKey | None:
     return key if key is not None and hmac.compare_digest(key.sha256, digest) else None
 
 
-def ensure_admin(session: Session, secret: str | None = None) -> str | None:
-    """Makes the first admin key, or the one with this secret; the secret if it was made now, else None."""
+def ensure_admin(session: Session, secret: str) -> bool:
+    """Makes the admin key with this secret, which an operator gives; False if there is one already."""
     if session.get_bind().dialect.name == "postgresql":
         # Of several processes that start at once, one makes the key. SQLite has one writer at a time anyway.
         session.execute(text("LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE"))
-    known = select(ApiKey.id) if secret is None else select(ApiKey.id).where(ApiKey.sha256 == _digest(secret))
-    if session.scalar(known.limit(1)) is not None:
-        return None
-    return create(session, "admin", secret=secret)[1]
+    if session.scalar(select(ApiKey.id).where(ApiKey.sha256 == _digest(secret))) is not None:
+        return False
+    create(session, "admin", secret=secret)
+    return True
 
 
 def _digest(secret: str) -> str:

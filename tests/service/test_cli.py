@@ -18,17 +18,8 @@ from service.commands import demo
 from service.commands import stack as stack_commands
 from service.commands.output import duration, steps
 from service.commands.progress import describe
+from tests.conftest import TINY
 from tests.service.conftest import ATELIER, PROXIES, RunningStack
-
-TINY = {
-    "preset": "dcgan",
-    "dataset": "digits",
-    "budget": {"steps": 4},
-    "batch_size": 8,
-    "generator": {"ngf": 4},
-    "discriminator": {"ndf": 4},
-    "evaluation": None,
-}
 
 Atelier = Callable[..., subprocess.CompletedProcess[str]]
 

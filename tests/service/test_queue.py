@@ -133,13 +133,12 @@ def test_who_listens_is_woken_also_by_what_came_between_two_waits(publisher: Pub
 
 
 def test_who_waits_hears_its_own_channel_alone(publisher: Publisher) -> None:
-    async def wait() -> list[bool]:
-        waiting = [asyncio.create_task(publisher.wait(channel, 1.5)) for channel in ("one", "two")]
-        await asyncio.sleep(0.3)
-        publisher.announce("one")
-        return list(await asyncio.gather(*waiting))
+    async def wait() -> tuple[bool, bool]:
+        async with publisher.listen("one") as one, publisher.listen("two") as two:
+            publisher.announce("one")
+            return await one(1.5), await two(0.2)
 
-    assert asyncio.run(wait()) == [True, False]
+    assert asyncio.run(wait()) == (True, False)
 
 
 @pytest.mark.parametrize("kind", ["dead", "hole"])
@@ -164,8 +163,12 @@ def test_a_queue_is_idle_when_nothing_waits_in_it(redis_url: str, publisher: Pub
 
 
 def test_a_wait_without_redis_lasts_its_time_and_does_not_spin() -> None:
+    async def wait() -> bool:
+        async with Publisher(DEAD).listen("one") as bell:
+            return await bell(0.5)
+
     before = time.monotonic()
-    assert not asyncio.run(Publisher(DEAD).wait("one", 0.5))
+    assert not asyncio.run(wait())
     assert 0.45 < time.monotonic() - before < 2
 
 

@@ -44,10 +44,7 @@ def test_the_best_has_the_lowest_score_and_a_tie_goes_to_the_later(
     scores = {10: {"fid": 9.5}, 20: {"fid": 100.0}, 30: {"fid": 9.5}, 40: {"fid": float("nan")}, 50: {}}
     made = {step: new_checkpoint(job, step=step, scores=found) for step, found in scores.items()}
     with database.read() as session:
-        best, last = checkpoints.best(session, job.id), checkpoints.last(session, job.id)
-    assert best is not None
-    assert last is not None
-    assert (best.id, last.id) == (made[30].id, made[50].id)
+        assert checkpoints.flags(session, [job.id]) == {job.id: (made[30].id, made[50].id)}
 
 
 def test_flags_of_many_jobs_come_at_once(database: Database, new_running, new_checkpoint) -> None:
@@ -56,7 +53,6 @@ def test_flags_of_many_jobs_come_at_once(database: Database, new_running, new_ch
     with database.read() as session:
         flags = checkpoints.flags(session, [job.id for job in jobs])
         assert checkpoints.flags(session, []) == {}
-        assert checkpoints.best(session, jobs[2].id) is None
     assert flags == {job.id: (one.id, one.id) for job, one in zip(jobs, made, strict=False)}
 
 

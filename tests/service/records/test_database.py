@@ -14,14 +14,14 @@ from sqlalchemy.exc import DBAPIError
 
 from service.errors import Invalid, Unavailable
 from service.records import jobs
-from service.records.columns import instant, shifted, storable
+from service.records.columns import clock, instant, shifted, storable
 from service.records.database import Database, migrate, normalised
 from service.records.tables import Job
 
 
 def test_the_clock_is_utc_and_near_ours(database: Database) -> None:
     with database.read() as session:
-        now = session.scalar(select(database.now()))
+        now = session.scalar(select(clock()))
     assert now is not None
     assert now.tzinfo == UTC
     assert abs(now - datetime.now(UTC)) < timedelta(seconds=30)
