@@ -27,6 +27,16 @@ from service.settings import Settings
 
 DATABASES = ("sqlite", "postgresql")
 SERVER_VARIABLE = "ATELIER_TEST_DATABASE_URL"
+# A job that trains within seconds.
+TINY = {
+    "preset": "dcgan",
+    "dataset": "digits",
+    "budget": {"steps": 4},
+    "batch_size": 8,
+    "generator": {"ngf": 4},
+    "discriminator": {"ndf": 4},
+    "evaluation": None,
+}
 
 
 @pytest.fixture(autouse=True)

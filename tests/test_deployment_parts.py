@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,18 +12,10 @@ import pytest
 
 from service.embedded_redis import redis_server
 from service.local import usable_port
+from tests.conftest import TINY
+from tests.service.conftest import ATELIER
 
-ATELIER = [sys.executable, "-P", "-m", "service"]
 ADMIN_KEY = "an-admin-key-of-more-than-32-characters"
-TINY = {
-    "preset": "dcgan",
-    "dataset": "digits",
-    "budget": {"steps": 4},
-    "batch_size": 8,
-    "generator": {"ngf": 4},
-    "discriminator": {"ndf": 4},
-    "evaluation": None,
-}
 
 
 class Deployment:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,9 @@ from models.spec.data import BUILTIN_DATASETS
 from service.records import checkpoints, datasets, images, jobs, leases
 from service.records.status import JobStatus
 from service.settings import Settings
+from tests.conftest import TINY
 from worker.resources import Resources, open_resources
 
-TINY = {
-    "preset": "dcgan",
-    "dataset": "digits",
-    "seed": 1,
-    "budget": {"steps": 4},
-    "batch_size": 8,
-    "generator": {"ngf": 4},
-    "discriminator": {"ndf": 4},
-    "evaluation": None,
-    "threads": 1,
-}
 ENDLESS = {
     "budget": {"steps": 100_000_000},
     "log_every_steps": 10,
@@ -81,7 +72,7 @@ def create_job(resources: Resources) -> Callable[..., str]:
     """Makes a queued job of the tiny spec with some of it changed; it is not published."""
 
     def create(**changed: Any) -> str:
-        planned = plan({**TINY, **changed}, BUILTIN_DATASETS.get)
+        planned = plan({**TINY, "seed": 1, "threads": 1, **changed}, BUILTIN_DATASETS.get)
         with resources.database.transaction() as session:
             return jobs.create(
                 session, planned.spec.model_dump(mode="json"), planned.warnings, planned.steps
@@ -145,6 +136,17 @@ def ask_images(resources: Resources) -> Callable[..., str]:
 def endless() -> dict[str, Any]:
     """The part of a spec that makes a job train until it is stopped."""
     return ENDLESS
+
+
+@pytest.fixture
+def step_of(resources: Resources) -> Callable[[str], int]:
+    """The last recorded step."""
+
+    def look(job_id: str) -> int:
+        with resources.database.read() as session:
+            return jobs.get(session, job_id).step
+
+    return look
 
 
 @pytest.fixture
@@ -231,6 +233,34 @@ def start_worker(
     for worker in started:
         worker.end()
     shutil.rmtree(settings.data, ignore_errors=True)
+
+
+@dataclass
+class Training:
+    """A job that trains until it is stopped, and who is at it."""
+
+    job_id: str
+    worker: CeleryWorker
+    trainer: psutil.Process
+
+    @property
+    def alive(self) -> bool:
+        return self.trainer.is_running() and self.trainer.status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def training(
+    start_worker: Callable[[str], CeleryWorker],
+    submit: Callable[..., str],
+    step_of: Callable[[str], int],
+    wait_until: Callable[..., None],
+) -> Training:
+    """An endless job in a real worker, past its first recorded step."""
+    worker = start_worker("train")
+    job_id = submit(**ENDLESS)
+    wait_until(lambda: step_of(job_id) > 0, "the first recorded step")
+    (trainer,) = worker.trainers()
+    return Training(job_id, worker, trainer)
 
 
 def pytest_unconfigure() -> None:
