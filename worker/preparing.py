@@ -42,8 +42,8 @@ class Task:
 def prepare(dataset_id: str, resources: Resources) -> None:
     """Pack a pending dataset and make it `ready` or `failed`; nothing happens if it is done or another's.
 
-    While the database or the artifacts are away the dataset stays pending: its lease runs out, and the
-    reconciler has it tried again.
+    While the database is away the dataset stays pending: its lease runs out, and the reconciler has it tried
+    again.
     """
     task = _claim(dataset_id, resources.database)
     if task is None:

@@ -109,7 +109,7 @@ class TrainerProcess:
         return event
 
     def remaining_events(self) -> list[Event]:
-        """What a trainer that has been stopped had written before."""
+        """What a trainer that has been stopped had written before; until it is taken, its reader may wait."""
         events = []
         while not self._ended and (event := self.next_event(timeout=1.0)) is not None:
             events.append(event)
@@ -167,7 +167,7 @@ class TrainerProcess:
             while line := stdout.readline(MAX_LINE_BYTES):
                 try:
                     event = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     event = None
                 if isinstance(event, dict) and isinstance(event.get("type"), str):
                     self._events.put(event)

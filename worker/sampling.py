@@ -11,6 +11,7 @@ from models.checkpoints import LoadedCheckpoint, load
 from models.sampling import generate
 from models.sampling.pictures import encode, grid, picture
 from models.spec import DiffusionSpec, SamplerSpec
+from service.errors import Unavailable
 from service.queue import images_channel
 from service.records import checkpoints, images
 from worker.devices import resolve_device
@@ -140,8 +141,13 @@ class Sampler:
             if time.monotonic() - renewed < RENEW_EVERY:
                 return
             renewed = time.monotonic()
-            with self._resources.database.transaction() as session:
-                if not images.renew(session, claim.image_id, claim.attempt):
+            try:
+                with self._resources.database.transaction() as session:
+                    held = images.renew(session, claim.image_id, claim.attempt)
+            except Unavailable as error:
+                logger.warning("images %s: the lease was not renewed: %s", claim.image_id, error)
+            else:
+                if not held:
                     raise Superseded(claim.image_id)
 
         return renew

@@ -30,7 +30,7 @@ GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 EXIT_PATIENCE = 30.0  # seconds for a trainer that said its last word to free its device and exit
 RETRY_EVERY = 1.0
 
-WORKER_HINT = "The worker's log has the traceback. Is there room, and permission, where artifacts are stored?"
+WORKER_HINT = "The worker's log has the traceback. Is there room, and permission, where files are stored?"
 
 
 class Ending(StrEnum):
@@ -67,7 +67,7 @@ def claim(job_id: str, resources: Resources) -> Assignment | None:
 
 def run_attempt(assignment: Assignment, resources: Resources, stopping: threading.Event) -> None:
     logger.info("job %s: attempt %d starts", assignment.job_id, assignment.attempt)
-    folder = attempt_folder(resources, assignment)
+    folder = resources.settings.data.resolve() / "attempts" / f"{assignment.job_id}-{assignment.attempt}"
     try:
         with Lease(resources.database, assignment.job_id, assignment.attempt) as lease:
             Attempt(assignment, resources, lease, stopping, folder).run()
@@ -96,6 +96,7 @@ class Attempt:
     def run(self) -> None:
         trainer = None
         try:
+            make_folder(self._folder, self._assignment.job_id)
             trainer = TrainerProcess(self._command())
             ending = self._follow(trainer)
             exit_status = self._end(trainer, ending)
@@ -104,6 +105,7 @@ class Attempt:
             logger.exception("job %s: attempt %d failed", self._assignment.job_id, self._assignment.attempt)
             if trainer is not None:
                 trainer.stop(GRACE)
+                trainer.remaining_events()
             self._finish(JobStatus.FAILED, failure(error, code="worker_error", hint=WORKER_HINT))
 
     def _command(self) -> dict[str, Any]:
@@ -156,11 +158,10 @@ class Attempt:
         """The process is gone when this returns, whatever the ending was."""
         if ending is Ending.EXITED:
             return trainer.reap(patience=EXIT_PATIENCE)
-        if ending is Ending.LOST:
-            return trainer.stop(grace=0)
-        exit_status = trainer.stop(GRACE)
+        exit_status = trainer.stop(0 if ending is Ending.LOST else GRACE)
         for event in trainer.remaining_events():
-            self._recorder.add(event)
+            if ending is not Ending.LOST:
+                self._recorder.add(event)
         return exit_status
 
     def _conclude(self, ending: Ending, exit_status: int, trainer: TrainerProcess) -> None:
@@ -168,9 +169,9 @@ class Attempt:
         logger.info("job %s: attempt %d ended: %s, exit status %d", job_id, attempt, ending, exit_status)
         if ending is Ending.LOST:
             return
-        self._resources.artifacts.put_bytes(trainer.log.content(), f"jobs/{job_id}/trainer.log")
         if not self._persist(self._recorder.write):
             return
+        self._resources.artifacts.put_bytes(trainer.log.content(), f"jobs/{job_id}/trainer.log")
         if ending is Ending.CANCELLED:
             self._finish(JobStatus.CANCELLED)
         elif self._recorder.finished:
@@ -212,14 +213,11 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def attempt_folder(resources: Resources, assignment: Assignment) -> Path:
-    """An empty folder for this attempt's files; what killed attempts left here is removed."""
-    attempts = resources.settings.data / "attempts"
-    for left in attempts.glob(f"{assignment.job_id}-*"):
+def make_folder(folder: Path, job_id: str) -> None:
+    """Make an empty folder for an attempt's files; what killed attempts at the job left is removed."""
+    for left in folder.parent.glob(f"{job_id}-*"):
         shutil.rmtree(left, ignore_errors=True)
-    folder = attempts / f"{assignment.job_id}-{assignment.attempt}"
     folder.mkdir(parents=True)
-    return folder.resolve()
 
 
 def crash_error(exit_status: int, tail: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def test_events_come_in_order_and_other_lines_go_to_the_log() -> None:
         "import sys, json; command = json.loads(sys.stdin.readline())\n"
         "print('Downloading...')\n"
         "print('[1]'); print('{\"no\": \"type\"}'); sys.stdout.buffer.write(b'\\xff\\n')\n"
+        "print('[' * 100_000)\n"
         "for step in range(3): print(json.dumps({'type': 'x', 'step': step, 'seed': command['seed']}))",
         {"seed": 7},
     )

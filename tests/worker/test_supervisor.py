@@ -192,6 +192,19 @@ def test_an_artifact_store_that_refuses_files_fails_the_job(
 
 
 @SQLITE
+def test_a_folder_that_cannot_be_made_fails_the_job_with_the_reason(
+    resources: Resources, create_job: Callable[..., str]
+) -> None:
+    """Breaks when the lease runs out instead: three workers would then be said to have vanished."""
+    job_id = create_job()
+    resources.settings.data.mkdir(exist_ok=True)
+    (resources.settings.data / "attempts").touch()
+    supervise(job_id, resources, threading.Event())
+    job = job_of(resources, job_id)
+    assert (job.status, job.error and job.error["code"]) == (JobStatus.FAILED, "worker_error")
+
+
+@SQLITE
 def test_a_message_for_a_job_that_is_gone_or_over_does_nothing(
     resources: Resources, create_job: Callable[..., str]
 ) -> None:
