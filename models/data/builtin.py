@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """An IDX file of unsigned bytes: a magic number, one big-endian size for each dimension, the data."""
     try:
         data = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, str(error)) from error
     header = struct.calcsize(f">{1 + dimensions}I")
     magic, *shape = struct.unpack(f">{1 + dimensions}I", data[:header].ljust(header, b"\x00"))

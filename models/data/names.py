@@ -8,6 +8,7 @@ from models.data.errors import FileRefusedError
 # Files that an operating system adds by itself; they are counted in the report, not listed.
 LITTER_FOLDERS = frozenset({"__MACOSX", ".Spotlight-V100", ".Trashes", ".fseventsd"})
 LITTER_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
+LONGEST = 1000  # characters: the names of half a million entries are held in memory
 
 
 def display(name: str, limit: int = 200) -> str:
@@ -18,7 +19,9 @@ def display(name: str, limit: int = 200) -> str:
 
 
 def split(name: str) -> tuple[str, ...]:
-    """The folders and the file of an entry name, or a refusal when the name leads out of the archive."""
+    """The folders and the file of an entry name; refused if it is too long or leads out of the archive."""
+    if len(name) > LONGEST:
+        raise FileRefusedError(f"its name is longer than {LONGEST:,} characters")
     unified = name.replace("\\", "/")
     if unified.startswith("/") or re.match(r"[A-Za-z]:", unified):
         raise FileRefusedError("its path is absolute; paths must stay inside the archive")

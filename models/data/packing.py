@@ -55,18 +55,11 @@ def pack_archive(
     return _pack(source, folder, resolution, progress, limits)
 
 
-def pack_folder(
-    images: Path,
-    folder: Path,
-    *,
-    resolution: int | None = None,
-    name: str | None = None,
-    progress: Progress = silent,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
-) -> PackedDataset:
+def pack_folder(images: Path, folder: Path) -> PackedDataset:
     """Pack a local folder of images as `pack_archive` packs an archive of it."""
-    source = Source(lambda: read_folder(images, limits), name or images.name)
-    return _pack(source, folder, resolution, progress, limits)
+    limits = Limits()
+    source = Source(lambda: read_folder(images, limits), images.name)
+    return _pack(source, folder, None, silent, limits)
 
 
 @dataclass(frozen=True)
@@ -106,7 +99,7 @@ def _pack(
             labelled = label(rows, limits)
             report = _report(dropped + labelled.dropped, limits)
             if not labelled.rows:
-                raise _no_images(report)
+                raise _no_images(report, survey.files)
             return _write(folder, source.name, labelled, size, file, report)
     finally:
         scratch.unlink(missing_ok=True)
@@ -194,11 +187,11 @@ def _report(dropped: list[Dropped], limits: Limits) -> list[dict[str, str]]:
     return report
 
 
-def _no_images(report: list[dict[str, str]]) -> DatasetError:
+def _no_images(report: list[dict[str, str]], files: int) -> DatasetError:
     example = f" For example {report[0]['name']}: {report[0]['reason']}." if report else ""
     return DatasetError(
         "no_images",
-        f"The archive holds no usable image ({len(report):,} files were dropped).{example}",
+        f"The archive holds no usable image ({files:,} files were dropped).{example}",
         "Upload PNG, JPEG or WebP images of at least 8×8 pixels, flat or in one folder for each class.",
         dropped=report,
     )

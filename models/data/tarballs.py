@@ -12,6 +12,7 @@ from typing import BinaryIO, Self
 from models.data.entries import Dropped, Entries, Found, Readable, check_name, read_image
 from models.data.errors import DatasetError, FileRefusedError
 from models.data.limits import MIB, Limits, Meter
+from models.data.names import LONGEST
 
 XZ_MEMORY = 128 * MIB  # `xz -9` asks for 65 MiB; a header may ask for 4 GiB
 DAMAGED = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, RecursionError, ValueError)
@@ -41,7 +42,7 @@ def _members(tar: tarfile.TarFile, source: "_MeteredReader", meter: Meter) -> En
         try:
             yield _member(tar, member, meter.limits)
         except FileRefusedError as refusal:
-            yield Dropped(member.name, str(refusal))
+            yield Dropped(member.name[:LONGEST], str(refusal))  # it may be megabytes long
 
 
 def _member(tar: tarfile.TarFile, member: tarfile.TarInfo, limits: Limits) -> Found:

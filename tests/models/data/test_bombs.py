@@ -16,6 +16,7 @@ from models.data import DatasetError
 from models.data.archives import read_archive
 from models.data.entries import Dropped
 from models.data.limits import MIB, Limits
+from models.data.names import LONGEST
 
 Picture = Callable[..., bytes]
 MakeZip = Callable[[Mapping[str, bytes]], Path]
@@ -69,6 +70,17 @@ def test_a_million_entries_are_counted_before_they_become_objects(tmp_path: Path
     finally:
         tracemalloc.stop()
     assert peak < 150 * MIB
+
+
+def test_names_of_megabytes_are_not_kept(picture: Picture, make_tar: MakeTar) -> None:
+    """A tar header holds a name of 4 MiB in 4 KiB: the report of 64 MB would fill 64 GB of memory."""
+    long = "a" * MIB
+    path = make_tar({f"{long}.png": picture(), f"{long}.txt": b""}, compression="gz")
+    dropped = list(read_archive(path, Limits()))
+    assert [len(entry.name) for entry in dropped] == [LONGEST, LONGEST]
+    assert {entry.reason for entry in dropped if isinstance(entry, Dropped)} == {
+        "its name is longer than 1,000 characters"
+    }
 
 
 @pytest.mark.parametrize("kind", ["zip", "gz", "bz2", "xz"])

@@ -1,5 +1,6 @@
 """The built-in sets hold what their names promise, and say where to get what is missing."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,9 @@ def test_missing_files_name_both_ways_to_get_them(tmp_path: Path, monkeypatch: p
     assert "internet" in caught.value.hint
 
 
-@pytest.mark.parametrize("data", [b"", b"not gzip", b"\x1f\x8b\x08\x00"])
+@pytest.mark.parametrize(
+    "data", [b"", b"not gzip", b"\x1f\x8b\x08\x00", gzip.compress(b"")[:10] + b"\xff" * 20]
+)
 def test_damaged_files_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(module, "DEBIAN_FOLDER", tmp_path)
     (tmp_path / module.FASHION_IMAGES).write_bytes(data)

@@ -137,6 +137,9 @@ def test_a_long_report_is_cut_and_says_so(picture: Picture, make_zip: MakeZip, t
     report = pack_archive(make_zip(files), tmp_path / "packed", limits=Limits(reported=10)).dropped
     assert len(report) == 11
     assert "20 more files" in report[-1]["reason"]
+    del files["1.png"]
+    with pytest.raises(DatasetError, match="30 files were dropped"):
+        pack_archive(make_zip(files), tmp_path / "nothing", limits=Limits(reported=10))
 
 
 def test_progress_counts_every_file(picture: Picture, make_zip: MakeZip, tmp_path: Path) -> None:
