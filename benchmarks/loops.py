@@ -14,12 +14,12 @@ from models.presets import plan
 from models.spec import BUILTIN_DATASETS, GanSpec
 from models.training.entry import build_recipe
 from models.training.events import Progress
-from models.training.loop import run
+from models.training.loop import Trial, run
 from models.training.settle import place_networks, settle
 
 CPU = torch.device("cpu")
 STEPS_A_TURN = 10
-NOTHING = torch.zeros(0, 1, 32, 32)
+NOTHING = (torch.zeros(0, 1, 32, 32), torch.zeros(0, dtype=torch.long))
 
 
 def settled(preset: str, **overrides: Any) -> GanSpec:
@@ -48,7 +48,7 @@ def atelier(spec: GanSpec) -> Callable[[], None]:
     """A turn of the loop itself, with its stream, metrics and events."""
     folder = Path(tempfile.mkdtemp(prefix="atelier-benchmark-"))
     recipe = build_recipe(spec, CPU)
-    events = run(spec, recipe, stream(spec), (NOTHING, NOTHING), folder)
+    events = run(spec, recipe, stream(spec), Trial(NOTHING, NOTHING), None, folder)
 
     def turn() -> None:
         event = next(events)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from models.networks import SAMPLING_NETWORKS, build_networks
 from models.spec import DiffusionSpec, JobSpec, SpecError, load_spec
+from models.spec.diffusion import UnetSpec
 
 FILE_NAME = "checkpoint.safetensors"
 VERSION = 1
@@ -111,6 +112,8 @@ def export_diffusers(path: Path, folder: Path) -> None:
         raise CheckpointError(
             f"{path}: diffusers has no pipeline for a GAN's generator; download the safetensors file instead."
         )
+    if not isinstance(spec.network, UnetSpec):
+        raise CheckpointError(f"{path}: diffusers has no pipeline for a {spec.network.kind}.")
     from diffusers import DDPMPipeline, UNet2DModel  # here: a GAN does without diffusers
 
     from models.networks.noise_schedule import noise_scheduler

@@ -1,7 +1,7 @@
-"""The seeded, resumable stream of batches: no workers, pixels normalised and mirrored on the device."""
+"""The seeded, resumable stream of batches: no workers, pixels normalised and augmented on the device."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.data.packed import PackedDataset
+from models.spec.augmentation import AugmentationSpec
 
 
 def split(dataset: PackedDataset, held_out: float) -> tuple[Tensor, Tensor]:
@@ -39,14 +40,16 @@ class BatchStream:
         device: torch.device | str = "cpu",
         *,
         indices: Tensor | None = None,
-        horizontal_flip: bool = False,
+        augmentations: Sequence[AugmentationSpec] = (),
+        value_range: tuple[int, int] = (-1, 1),
     ) -> None:
         self._dataset = dataset
         self._batch_size = batch_size
         self._seed = seed
         self._device = torch.device(device)
         self._indices = torch.arange(dataset.count) if indices is None else indices.cpu()
-        self._flips = horizontal_flip
+        self._augmentations = tuple(augmentations)
+        self._low, self._high = value_range
         if batch_size < 1 or len(self._indices) == 0:
             raise ValueError(
                 f"batches of {batch_size} from {len(self._indices)} images: both must be at least 1"
@@ -57,18 +60,14 @@ class BatchStream:
         self._position = 0
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Images as float32 B,C,H,W in [-1, 1] on the device, and their labels as int64 B (-1 for none)."""
-        pieces = list(self._take())
-        order = torch.cat([piece.order for piece in pieces])
-        images = self.images_at(order)
-        if self._flips:
-            mirrored = torch.cat([piece.mirrored for piece in pieces]).to(self._device)
-            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        return images, self._labels[order].to(self._device)
+        """Images as float32 B,C,H,W in the range on the device, and their labels as int64 B (-1 for none)."""
+        return self.at(torch.cat(list(self._take())))
 
-    def images_at(self, indices: Tensor) -> Tensor:
-        """The images of these numbers, never mirrored, as float32 N,C,H,W in [-1, 1] on the device."""
-        return self._pixels(indices.cpu()).float().div_(127.5).sub_(1.0)
+    def at(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The images of these numbers, never augmented, and their labels, on the device."""
+        span = self._high - self._low
+        images = self._pixels(indices.cpu()).float().div_(255 / span).add_(self._low)
+        return images, self._labels[indices].to(self._device)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -90,21 +89,21 @@ class BatchStream:
         self._epoch = self._draw(int(state["epoch"]))
         self._position = int(state["position"])
 
-    def _take(self) -> "Iterator[_Epoch]":
-        """The next batch as pieces of one epoch or more."""
+    def _take(self) -> Iterator[Tensor]:
+        """The numbers of the next batch, as pieces of one epoch or more."""
         missing = self._batch_size
         while missing:
             if self._position == len(self._indices):
                 self._epoch, self._position = self._draw(self._epoch.number + 1), 0
-            piece = self._epoch.cut(self._position, self._position + missing)
-            self._position += len(piece.order)
-            missing -= len(piece.order)
+            piece = self._epoch.order[self._position : self._position + missing]
+            self._position += len(piece)
+            missing -= len(piece)
             yield piece
 
     def _draw(self, number: int) -> "_Epoch":
         generator = _generator(self._seed, number)
         order = self._indices[torch.randperm(len(self._indices), generator=generator)]
-        return _Epoch(number, order, torch.rand(len(order), generator=generator) < 0.5)
+        return _Epoch(number, order)
 
     def _load(self) -> Tensor:
         return _tensor(self._dataset.images).to(self._device)
@@ -120,14 +119,10 @@ class BatchStream:
 
 @dataclass(frozen=True)
 class _Epoch:
-    """The order of one pass over the images, and which of them are shown mirrored."""
+    """The order of one pass over the images."""
 
     number: int
     order: Tensor
-    mirrored: Tensor
-
-    def cut(self, start: int, stop: int) -> "_Epoch":
-        return _Epoch(self.number, self.order[start:stop], self.mirrored[start:stop])
 
 
 def _generator(*of: int | str) -> torch.Generator:

@@ -9,6 +9,7 @@ from models.networks.discriminator import DCGANDiscriminator
 from models.networks.generator import DCGANGenerator
 from models.networks.layers import INITS
 from models.spec import DiffusionSpec, GanSpec, JobSpec
+from models.spec.diffusion import UnetSpec
 
 SAMPLING_NETWORKS = {"gan": "generator", "diffusion": "network"}
 """The network of each family that makes the images."""
@@ -26,6 +27,8 @@ def build_networks(spec: JobSpec) -> dict[str, nn.Module]:
     if isinstance(spec, DiffusionSpec):
         from models.networks.unet import Denoiser, unet_config  # here: a GAN does without diffusers
 
+        if not isinstance(spec.network, UnetSpec):
+            raise NotImplementedError(spec.network.kind)
         return {"network": Denoiser(**unet_config(spec.network, channels=channels, resolution=resolution))}
     made, judge = spec.generator, spec.discriminator
     if made.ngf is None or judge.ndf is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from torch import nn
 
 from models.spec.data import RESOLUTIONS
-from models.spec.gan import Init
+from models.spec.layers import Init
 
 MAX_MULTIPLIER = 8
 

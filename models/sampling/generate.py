@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.networks import SAMPLING_NETWORKS
 from models.sampling.noise import draw, generators, initial_noise
-from models.spec import DiffusionSpec, GanSpec, JobSpec, SamplerSpec, sampler_errors
+from models.spec import DiffusionSpec, GanSpec, JobSpec, SamplerSpec, sampler_errors, sampler_of
 
 GAN_CHUNK = 16
 """A generator always sees this many latents, padded where fewer are asked for: the kernels that a library
@@ -57,7 +57,7 @@ def generate(
         if isinstance(spec, GanSpec):
             chunks = _from_generator(network, spec, seeds, progress)
         else:
-            chunks = _from_denoiser(network, spec, seeds, sampler or spec.sampler, progress)
+            chunks = _from_denoiser(network, spec, seeds, sampler_of(spec, sampler), progress)
         return _collect(chunks, spec)
 
 

@@ -39,6 +39,8 @@ def denoise(
 
     `sources` are the generators that drew `noise`; each goes on to draw the noise of its image at each step.
     """
+    if sampler.kind is None:
+        raise ValueError("the sampler is not resolved: its kind is missing")
     scheduler, options = SAMPLERS[sampler.kind](noise_scheduler(spec), sampler)
     scheduler.set_timesteps(sampler.steps)
     images = noise

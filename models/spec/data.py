@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from models.spec.augmentation import AugmentationSpec
 from models.spec.fields import Model
 
 RESOLUTIONS = (16, 32, 64, 128, 256)
@@ -19,6 +20,8 @@ class DatasetFacts:
     resolution: int
     channels: int
     classes: tuple[str, ...]
+    std: float | None = None
+    """Standard deviation of all pixels, scaled to [0, 1]; None where it is not known."""
 
 
 BUILTIN_DATASETS = {
@@ -46,7 +49,7 @@ BUILTIN_DATASETS = {
 
 
 class DataSpec(Model):
-    """How the dataset's images are shown to the networks; pixels are scaled to [-1, 1]."""
+    """How the dataset's images are shown to the networks."""
 
     resolution: Literal[16, 32, 64, 128, 256] | None = Field(
         None, description="Side of the square images in pixels. Left out: the dataset's own."
@@ -54,7 +57,17 @@ class DataSpec(Model):
     channels: Literal[1, 3] | None = Field(
         None, description="1 (grey) or 3 (RGB), the `nc` of the networks. Left out: the dataset's own."
     )
-    horizontal_flip: bool = Field(False, description="Mirror each shown image with probability 1/2.")
+    range: tuple[Literal[-1, 0], Literal[1]] = Field(
+        (-1, 1),
+        description="What pixels are scaled to: [-1, 1], where a generator ends in tanh, or [0, 1], where it "
+        "ends in a sigmoid.",
+    )
+    augmentations: tuple[AugmentationSpec, ...] = Field(
+        (), max_length=8, description="What is done to the images that are trained on, in this order."
+    )
+    drop_suspects: bool = Field(
+        False, description="Leave out the images whose label the dataset's report suspects to be wrong."
+    )
     held_out: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0.05,
         description="Fraction of the images that is never trained on and that evaluations use; "

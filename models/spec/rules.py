@@ -1,123 +1,133 @@
-"""What a spec that parses may still not combine, with the reason, and what it is warned of."""
+"""What a spec that parses may still not combine, with the reason: the rules of both families."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 
+from models.spec.augmentation import LARGEST_MAGNITUDES, OF_DATA
 from models.spec.data import DatasetFacts
-from models.spec.diffusion import DiffusionSpec
+from models.spec.diffusion_rules import diffusion_errors
+from models.spec.evaluation import FEATURES, OF_CLASSES, ExtractorKind, ScoreKind
 from models.spec.fields import FieldError
 from models.spec.gan import GanSpec
+from models.spec.gan_rules import gan_errors
 from models.spec.job import JobSpec
-from models.spec.optimizer import OptimizerSpec
-from models.spec.sampling import SamplerKind, SamplerSpec
+from models.spec.optimizer import OptimizerKind, ScheduleKind
+from models.spec.warnings import optimizers_of
 
-SMALLEST_NORMALISED_BATCH = 8
+_ADAMS = (OptimizerKind.ADAM, OptimizerKind.ADAMW)
+_OPTIMIZER_FIELDS: dict[str, tuple[OptimizerKind, ...]] = {
+    "betas": _ADAMS,
+    "momentum": (OptimizerKind.SGD, OptimizerKind.RMSPROP),
+    "alpha": (OptimizerKind.RMSPROP,),
+}
+_SCHEDULE_FIELDS: dict[str, tuple[ScheduleKind, ...]] = {
+    "gamma": (ScheduleKind.STEP, ScheduleKind.EXPONENTIAL),
+    "step_size": (ScheduleKind.STEP,),
+}
 
 
-def broken_rules(spec: JobSpec) -> list[FieldError]:
+def broken_rules(spec: JobSpec, facts: DatasetFacts) -> list[FieldError]:
     """Every rule that a resolved spec breaks."""
-    return [error for rule in _RULES for error in rule(spec)]
+    errors = [error for rule in _RULES for error in rule(spec, facts)]
+    family = gan_errors(spec, facts) if isinstance(spec, GanSpec) else diffusion_errors(spec, facts)
+    return [*errors, *family]
 
 
-def sampler_errors(spec: JobSpec, sampler: SamplerSpec | None) -> list[FieldError]:
-    """Why a model trained by `spec` cannot be sampled by `sampler`; empty where it can."""
-    if sampler is None:
-        return []
-    if isinstance(spec, GanSpec):
-        return [FieldError("sampler", "a GAN makes an image in one pass and takes no sampler; leave it out")]
-    errors = []
-    timesteps, steps = spec.noise_schedule.timesteps, sampler.steps
-    if steps > timesteps:
-        message = f"is {steps}, more than the {timesteps} timesteps of the model"
-        errors.append(FieldError("sampler.steps", message))
-    elif not _starts_from_noise(steps, timesteps):
-        enough = next(more for more in range(steps, timesteps + 1) if _starts_from_noise(more, timesteps))
-        message = f"is {steps}, which would begin far from pure noise; take {enough}"
-        errors.append(FieldError("sampler.steps", message))
-    if sampler.kind is SamplerKind.DDPM and sampler.eta:
-        errors.append(FieldError("sampler.eta", "holds for ddim only: ddpm's noise is fixed; leave it out"))
-    return errors
-
-
-def _starts_from_noise(steps: int, timesteps: int) -> bool:
-    """Whether so many steps begin among the noisiest tenth of the timesteps, or are few.
-
-    diffusers takes every (timesteps // steps)-th timestep counted from 0: 600 of 1000 would begin at 599.
-    """
-    return steps * 10 <= timesteps or (steps - 1) * (timesteps // steps) >= 0.9 * (timesteps - 1)
-
-
-def warnings(spec: JobSpec, facts: DatasetFacts, steps: int) -> Iterator[str]:
-    """What is allowed and probably not meant."""
-    resolution, channels = spec.data.resolution or 0, spec.data.channels or 0
-    if resolution > facts.resolution:
-        yield (
-            f"data.resolution {resolution} is more than the {facts.resolution} px at which "
-            f"{facts.name!r} is stored: images are enlarged and carry no more detail"
-        )
-    if channels < facts.channels:
-        yield f"data.channels 1 turns the colour images of {facts.name!r} grey"
-    if spec.data.horizontal_flip and facts.name == "digits":
-        yield "data.horizontal_flip mirrors digits: mirrored ones will be learnt"
-    for path, optimizer in _optimizers(spec):
-        if isinstance(spec, GanSpec) and optimizer.betas[0] >= 0.9:
-            yield f"{path}.betas: β1 = {optimizer.betas[0]} makes GANs oscillate; 0.5 or 0 is usual"
-        if (warmup := optimizer.schedule.warmup_steps or 0) >= steps:
-            yield (
-                f"{path}.schedule.warmup_steps {warmup} is not less than the {steps} steps of the run: "
-                "learning_rate is never reached"
-            )
-    if spec.batch_size > facts.count:
-        yield f"batch_size {spec.batch_size} is more than the {facts.count} images: batches repeat images"
-
-
-def _optimizers(spec: JobSpec) -> Iterator[tuple[str, OptimizerSpec]]:
-    yield "optimizer", spec.optimizer
-    if isinstance(spec, GanSpec):
-        for name in ("generator", "discriminator"):
-            optimizer: OptimizerSpec | None = getattr(spec.optimizers, name)
-            if optimizer is not None:
-                yield f"optimizers.{name}", optimizer
-
-
-def _batch_is_divisible(spec: JobSpec) -> Iterable[FieldError]:
+def _batch_is_divisible(spec: JobSpec, facts: DatasetFacts) -> Iterable[FieldError]:
     if spec.batch_size % spec.accumulation:
         yield FieldError("accumulation", f"must divide batch_size {spec.batch_size} into equal parts")
 
 
-def _batch_norm_has_a_batch(spec: JobSpec) -> Iterable[FieldError]:
-    part = spec.batch_size // spec.accumulation
-    if isinstance(spec, GanSpec) and part < SMALLEST_NORMALISED_BATCH:
-        message = f"BatchNorm sees {part} images at a time; its statistics need {SMALLEST_NORMALISED_BATCH}"
-        yield FieldError("batch_size", f"{message}: raise batch_size or lower accumulation")
+def _optimizers_have_their_fields(spec: JobSpec, facts: DatasetFacts) -> Iterable[FieldError]:
+    for path, optimizer in optimizers_of(spec):
+        yield from _foreign(optimizer, _OPTIMIZER_FIELDS, optimizer.kind, path)
+        schedule = optimizer.schedule
+        yield from _foreign(schedule, _SCHEDULE_FIELDS, schedule.kind, f"{path}.schedule")
+        if optimizer.clip_grad_norm is not None and optimizer.clip_grad_value is not None:
+            message = "clips what clip_grad_norm has clipped already; give one of the two"
+            yield FieldError(f"{path}.clip_grad_value", message)
 
 
-def _unet_fits(spec: JobSpec) -> Iterable[FieldError]:
-    if not isinstance(spec, DiffusionSpec):
+def _foreign(
+    part: object,
+    fields: dict[str, tuple[OptimizerKind, ...]] | dict[str, tuple[ScheduleKind, ...]],
+    kind: OptimizerKind | ScheduleKind,
+    path: str,
+) -> Iterable[FieldError]:
+    for name, kinds in fields.items():
+        if getattr(part, name) is not None and kind not in kinds:
+            message = f"is no field of kind {kind}, only of {', '.join(kinds)}; leave it out"
+            yield FieldError(f"{path}.{name}", message)
+
+
+def _augmentations_fit(spec: JobSpec, facts: DatasetFacts) -> Iterable[FieldError]:
+    for index, augmentation in enumerate(spec.data.augmentations):
+        path, kind = f"data.augmentations.{index}", augmentation.kind
+        if kind not in OF_DATA:
+            message = (
+                f"{kind} of the real images alone is learnt as if it were in the data; put it into "
+                "discriminator_augmentation.policy of a GAN"
+            )
+            yield FieldError(f"{path}.kind", message)
+        elif (augmentation.magnitude or 0) > (most := LARGEST_MAGNITUDES[kind]):
+            yield FieldError(
+                f"{path}.magnitude", f"is {augmentation.magnitude}; {kind} takes at most {most:g}"
+            )
+
+
+def _classes_are_there(spec: JobSpec, facts: DatasetFacts) -> Iterable[FieldError]:
+    if spec.conditional is None:
         return
-    network, resolution = spec.network, spec.data.resolution or 0
-    sides = [resolution >> level for level in range(len(network.multipliers))]
-    if sides[-1] < 4:
+    if not facts.classes:
+        yield FieldError("conditional", f"the dataset {facts.name!r} has no classes; leave it out")
+    elif spec.conditional.classes != len(facts.classes):
+        message = f"is {spec.conditional.classes}, and {facts.name!r} has {len(facts.classes)} classes"
+        yield FieldError("conditional.classes", message)
+
+
+def _scores_can_be_had(spec: JobSpec, facts: DatasetFacts) -> Iterable[FieldError]:
+    evaluation = spec.evaluation
+    if evaluation is None:
+        return
+    scores, extractor = evaluation.scores or (), evaluation.extractor
+    if not scores:
+        if evaluation.best_by is not None:
+            yield FieldError("evaluation.best_by", "nothing is scored; leave it out")
+        return
+    if extractor is None:
+        message = f"{facts.name!r} has no labels to train a classifier on; set inception, or no scores"
+        yield FieldError("evaluation.extractor", message)
+        return
+    yield from _extractor_fits(extractor, scores, facts)
+    if ScoreKind.FID in scores and evaluation.samples < FEATURES[extractor]:
         message = (
-            f"halves {resolution} px down to {sides[-1]} px; the smallest map has 4 px: use fewer levels"
+            f"fid of {evaluation.samples} images in {FEATURES[extractor]} dimensions is a covariance without "
+            f"full rank; take at least {FEATURES[extractor]}, or leave fid out of scores"
         )
-        yield FieldError("network.multipliers", message)
-    for multiplier in sorted(set(network.multipliers)):
-        if network.channels * multiplier % network.norm_groups:
-            message = f"must divide every width; {network.channels} × {multiplier} is not a multiple"
-            yield FieldError("network.norm_groups", message)
-    for index, side in enumerate(network.attention_resolutions):
-        if side not in sides:
-            message = f"there is no map of {side} px; the levels have {', '.join(map(str, sides))}"
-            yield FieldError(f"network.attention_resolutions.{index}", message)
+        yield FieldError("evaluation.samples", message)
+    if evaluation.best_by is not None and evaluation.best_by not in scores:
+        yield FieldError("evaluation.best_by", f"{evaluation.best_by} is not among scores")
 
 
-def _sampler_fits(spec: JobSpec) -> Iterable[FieldError]:
-    return sampler_errors(spec, spec.sampler) if isinstance(spec, DiffusionSpec) else ()
+def _extractor_fits(
+    extractor: ExtractorKind, scores: Sequence[ScoreKind], facts: DatasetFacts
+) -> Iterable[FieldError]:
+    if extractor is ExtractorKind.CLASSIFIER:
+        if len(facts.classes) < 2:
+            message = (
+                f"a classifier needs two classes, and {facts.name!r} has {len(facts.classes)}; set inception"
+            )
+            yield FieldError("evaluation.extractor", message)
+        return
+    for index, score in enumerate(scores):
+        if score in OF_CLASSES:
+            message = f"{score} needs extractor classifier: {extractor} does not know the dataset's classes"
+            yield FieldError(f"evaluation.scores.{index}", message)
 
 
-_RULES: tuple[Callable[[JobSpec], Iterable[FieldError]], ...] = (
+_RULES: tuple[Callable[[JobSpec, DatasetFacts], Iterable[FieldError]], ...] = (
     _batch_is_divisible,
-    _batch_norm_has_a_batch,
-    _unet_fits,
-    _sampler_fits,
+    _optimizers_have_their_fields,
+    _augmentations_fit,
+    _classes_are_there,
+    _scores_can_be_had,
 )

@@ -5,20 +5,25 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from models.spec.conditional import ConditionalSpec
 from models.spec.data import DataSpec
+from models.spec.evaluation import EvaluationSpec
 from models.spec.fields import Images, Model, Seed, Steps, Text
+from models.spec.interval import Interval
 from models.spec.optimizer import OptimizerSpec
 
 
 class Precision(StrEnum):
-    """`fp32`; `bf16` (autocast); `auto`: bf16 where the device is fast at it, else fp32.
+    """`fp32`; `bf16` and `fp16` (autocast; penalties stay in fp32, and `fp16` scales its losses).
 
-    Fast are CUDA devices of capability 8.0 and more; a processor with AVX512-BF16 or AMX is timed.
+    `auto`: bf16 where the device is fast at it, else fp32. Fast are CUDA devices of capability 8.0 and more;
+    a processor with AVX512-BF16 or AMX is timed.
     """
 
     AUTO = "auto"
     FP32 = "fp32"
     BF16 = "bf16"
+    FP16 = "fp16"
 
 
 class MemoryFormat(StrEnum):
@@ -42,32 +47,9 @@ class Budget(Model):
         return self
 
 
-class Interval(Model):
-    """How often something happens: every so many images, or steps; left out, it is derived."""
-
-    every_images: Images | None = Field(None, description="Interval in real images shown.")
-    every_steps: Steps | None = Field(None, description="Interval in steps.")
-
-    @model_validator(mode="after")
-    def _at_most_one(self) -> "Interval":
-        if self.every_images is not None and self.every_steps is not None:
-            raise ValueError("give at most one of every_images and every_steps")
-        return self
-
-
-class EvaluationSpec(Interval):
-    """Measure the networks on images that they were never trained on.
-
-    Left out: 10 times a run, for diffusion at most every 250 steps.
-    """
-
-    samples: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        1000, description="Images to measure on, as far as so many were held out."
-    )
-
-
 class CheckpointsSpec(Interval):
-    """When the weights are stored; the last step always is. Left out: 10 times a run."""
+    """When the weights are stored; the last step always is. Left out: with each evaluation, where its
+    interval is given, else 10 times a run."""
 
 
 class SamplesSpec(Interval):
@@ -113,6 +95,9 @@ class TrainingSpec(Model):
     )
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec, description="Holds for all networks.")
     ema: EmaSpec | None = Field(None, description="Averaged weights; null trains without.")
+    conditional: ConditionalSpec | None = Field(
+        None, description="Learn the dataset's classes; null learns no labels."
+    )
     evaluation: EvaluationSpec | None = Field(None, description="Measuring while training; null does not.")
     checkpoints: CheckpointsSpec = Field(
         default_factory=CheckpointsSpec, description="When weights are stored."
@@ -123,11 +108,16 @@ class TrainingSpec(Model):
     )
     precision: Precision = Field(Precision.AUTO, description="Arithmetic of the networks.")
     memory_format: MemoryFormat = Field(MemoryFormat.AUTO, description="Layout of images in memory.")
+    compile: bool = Field(False, description="Compile the networks by torch.compile before the first step.")
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="CPU threads of a step. Left out: the first worker's, and written here."
     )
     metadata: dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=512)]] = Field(
         default_factory=dict, max_length=16, description="Your own labels; jobs can be listed by them."
+    )
+    warnings: tuple[Text, ...] = Field(
+        (),
+        description="What is allowed and probably not meant; written by the service, ignored in a request.",
     )
 
 

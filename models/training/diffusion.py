@@ -18,6 +18,8 @@ def diffusion_recipe(spec: DiffusionSpec, networks: dict[str, nn.Module], noise:
     """Minimise the mean squared error of the prediction (Ho et al. 2020, algorithm 1)."""
     network = networks["network"]
     ema = Ema(network, spec.ema) if spec.ema else None
+    if spec.loss.prediction is None:
+        raise ValueError("the spec is not resolved: loss.prediction is missing")
     target = TARGETS[spec.loss.prediction]
     device = next(network.parameters()).device
     alphas_cumprod_T = noise_scheduler(spec).alphas_cumprod.to(device)
@@ -35,10 +37,12 @@ def diffusion_recipe(spec: DiffusionSpec, networks: dict[str, nn.Module], noise:
         predicted_BCHW = denoiser(noised(images_BCHW, noise_BCHW, alphas_B), timesteps_B)
         return F.mse_loss(predicted_BCHW.float(), target(images_BCHW, noise_BCHW, alphas_B))
 
-    def denoising_loss(batch: Batch) -> Losses:
+    def denoising_loss(batch: Batch, step: int) -> Losses:
         return {"loss/denoising": loss(batch, network)}
 
-    def evaluate(held_out_BCHW: Tensor, trained_BCHW: Tensor) -> dict[str, Tensor]:
+    def evaluate(
+        held_out_BCHW: Tensor, held_out_B: Tensor, trained_BCHW: Tensor, trained_B: Tensor
+    ) -> dict[str, Tensor]:
         """The loss at fixed times and noise; held-out above trained-on means overfitting."""
         denoiser = ema.network if ema else network
         was_training = denoiser.training

@@ -32,3 +32,9 @@ class Ema:
         torch._foreach_lerp_(self._averages, self._weights, 1 - 0.5 ** (batch_size / half_life))
         if self._copies:
             torch._foreach_copy_(self._copies, self._buffers)
+
+    @torch.no_grad()
+    def distance(self) -> Tensor:
+        """How far the weights are from their average, as a fraction of the average's norm."""
+        apart = torch._foreach_sub(self._weights, self._averages)
+        return nn.utils.get_total_norm(apart) / nn.utils.get_total_norm(self._averages).clamp(min=1e-12)

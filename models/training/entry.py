@@ -10,7 +10,7 @@ from models.data import BatchStream, PackedDataset, split
 from models.spec import GanSpec, JobSpec, total_steps
 from models.training.events import Event, Started, TrainingError
 from models.training.gan import gan_recipe
-from models.training.loop import run
+from models.training.loop import Trial, run
 from models.training.recipe import Recipe
 from models.training.settle import place_networks, settle
 
@@ -40,11 +40,12 @@ def train(spec: JobSpec, dataset: PackedDataset, out: Path, *, device: str = "cp
         seed=derived_seed(spec, "data"),
         device=place,
         indices=trained,
-        horizontal_flip=spec.data.horizontal_flip,
+        augmentations=spec.data.augmentations,
+        value_range=spec.data.range,
     )
-    measured = min(spec.evaluation.samples if spec.evaluation else 0, len(held_out), len(trained))
-    to_evaluate = (stream.images_at(held_out[:measured]), stream.images_at(trained[:measured]))
-    yield from run(spec, recipe, stream, to_evaluate, out)
+    tried = min(spec.evaluation.samples if spec.evaluation else 0, len(held_out), len(trained))
+    trial = Trial(stream.at(held_out[:tried]), stream.at(trained[:tried]))
+    yield from run(spec, recipe, stream, trial, None, out)
 
 
 def _place(device: str) -> torch.device:

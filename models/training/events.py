@@ -53,13 +53,17 @@ class Saved:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The networks were measured on `samples` images that they were never trained on."""
+    """The networks were tried on `samples` images that they were never trained on, and their images scored.
+
+    `scores` holds `evaluation/…` and `score/…`; `details` what has to be known to compare the latter.
+    """
 
     type: ClassVar[str] = "evaluated"
     step: int
     images: int
     scores: dict[str, float]
     samples: int
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

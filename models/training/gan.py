@@ -29,7 +29,7 @@ def gan_recipe(spec: GanSpec, networks: dict[str, nn.Module], noise: torch.Gener
         latents_BZ = torch.randn(shape, generator=noise, device=images_BCHW.device)
         return {"images": images_BCHW, "latents": latents_BZ}
 
-    def discriminator_loss(batch: Batch) -> Losses:
+    def discriminator_loss(batch: Batch, step: int) -> Losses:
         with torch.set_grad_enabled(shares_forward):
             fakes_BCHW = generator(batch["latents"])
         if shares_forward:
@@ -38,11 +38,13 @@ def gan_recipe(spec: GanSpec, networks: dict[str, nn.Module], noise: torch.Gener
         loss = adversarial.discriminator(real_B, fake_B)
         return {"loss/discriminator": loss, "output/real": real_B.mean(), "output/fake": fake_B.mean()}
 
-    def generator_loss(batch: Batch) -> Losses:
+    def generator_loss(batch: Batch, step: int) -> Losses:
         fakes_BCHW = batch.pop("fakes") if shares_forward else generator(batch["latents"])
         return {"loss/generator": adversarial.generator(discriminator(fakes_BCHW))}
 
-    def evaluate(held_out_BCHW: Tensor, trained_BCHW: Tensor) -> dict[str, Tensor]:
+    def evaluate(
+        held_out_BCHW: Tensor, held_out_B: Tensor, trained_BCHW: Tensor, trained_B: Tensor
+    ) -> dict[str, Tensor]:
         """D's mean output: held-out far below trained-on means that D knows its images by heart."""
         outputs = {"held_out": held_out_BCHW, "trained": trained_BCHW}
         with _statistics_kept(discriminator):
@@ -73,7 +75,11 @@ def _statistics_kept(network: nn.Module) -> Iterator[None]:
 
 
 def _phase(
-    name: str, spec: GanSpec, network: nn.Module, own: OptimizerSpec | None, loss: Callable[[Batch], Losses]
+    name: str,
+    spec: GanSpec,
+    network: nn.Module,
+    own: OptimizerSpec | None,
+    loss: Callable[[Batch, int], Losses],
 ) -> Phase:
     optimizer = own or spec.optimizer
     return Phase(
@@ -83,4 +89,5 @@ def _phase(
         learning_rate=LearningRate(optimizer, total_steps(spec)),
         loss=loss,
         clip_grad_norm=optimizer.clip_grad_norm,
+        clip_grad_value=optimizer.clip_grad_value,
     )

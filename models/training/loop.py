@@ -1,21 +1,24 @@
 """The only training loop: runs a recipe over a stream of batches and yields what happens."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models import checkpoints
+from models.metrics.measurement import Measurement
 from models.sampling import SamplingError, generate
 from models.sampling.pictures import encode, grid
 from models.spec import DiffusionSpec, JobSpec, every_steps, total_steps
-from models.spec.training import Precision
 from models.training.events import Evaluated, Event, Finished, Progress, Sampled, Saved, TrainingError
 from models.training.means import Means
-from models.training.recipe import Batch, Phase, Recipe
+from models.training.memory import memory
+from models.training.recipe import Recipe
+from models.training.update import Stream, one_step
 
 _TELL_SECONDS = 5.0  # a run whose metrics are far apart still shows that it moves
 _LEGIBLE_PIXELS = 64  # smaller images are enlarged in the grids, which are made to be looked at
@@ -25,31 +28,37 @@ _DIVERGED = (
 )
 
 
-class Stream(Protocol):
-    """An endless supply of training batches."""
+@dataclass(frozen=True)
+class Trial:
+    """Images that the networks are tried on, with their labels: some never trained on, and as many
+    trained on.
+    """
 
-    def next(self) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) in [-1, 1] and labels (B,)."""
-        ...
+    held_out: tuple[Tensor, Tensor]
+    trained: tuple[Tensor, Tensor]
+
+
+Score = Callable[[Mapping[str, nn.Module]], Measurement]
+"""From the networks that make images to what they score."""
 
 
 def run(
-    spec: JobSpec, recipe: Recipe, stream: Stream, held_out: tuple[Tensor, Tensor], out: Path
+    spec: JobSpec, recipe: Recipe, stream: Stream, trial: Trial, score: Score | None, out: Path
 ) -> Iterator[Event]:
     """Train by a resolved spec; pictures and checkpoints are written below `out`.
 
-    `held_out` are images to evaluate on: some never trained on, and as many trained on.
     Raises TrainingError when a loss is no longer finite.
     """
     began = time.perf_counter()
     steps, means, log_every = total_steps(spec), Means(), spec.log_every_steps or 1
     evaluate_every = every_steps(spec.evaluation, spec.batch_size) if spec.evaluation else None
     told, training_seconds, told_at = 0, 0.0, began
+    device = next(recipe.networks[recipe.sampling].parameters()).device
     for step in range(1, steps + 1):
         images, step_began = step * spec.batch_size, time.perf_counter()
         logs = step % log_every == 0 or step == steps
-        one_step(spec, recipe, stream, step, means, measure_gradients=logs)
-        metrics = means.read() if logs else {}
+        one_step(spec, recipe, stream, step, means, measure=logs)
+        metrics = {**means.read(), **memory(device)} if logs else {}
         now = time.perf_counter()
         training_seconds += now - step_began
         if logs or now - told_at >= _TELL_SECONDS:
@@ -57,61 +66,9 @@ def run(
             yield Progress(step, images, (images - told) / max(training_seconds, 1e-9), metrics)
             told, training_seconds, told_at = images, 0.0, now
         yield from _artifacts(spec, recipe, out, step, last=step == steps)
-        if evaluate_every and (step % evaluate_every == 0 or step == steps) and len(held_out[0]):
-            scores = _evaluate(recipe, held_out, spec.batch_size)
-            yield Evaluated(step, images, scores, len(held_out[0]))
+        if evaluate_every and (step % evaluate_every == 0 or step == steps):
+            yield _evaluated(spec, recipe, trial, score, step)
     yield Finished(steps, steps * spec.batch_size, time.perf_counter() - began)
-
-
-def one_step(
-    spec: JobSpec, recipe: Recipe, stream: Stream, step: int, means: Means, *, measure_gradients: bool
-) -> None:
-    """Draw one batch and make every update that is due on it."""
-    parts = _split(recipe.draw(*stream.next()), spec.accumulation)
-    for phase in recipe.phases:
-        if step % phase.every == 0:
-            _update(phase, parts, step, means, spec.precision, measure_gradients=measure_gradients)
-    if recipe.ema:
-        recipe.ema.update(step * spec.batch_size, spec.batch_size)
-
-
-def _split(batch: Batch, parts: int) -> list[Batch]:
-    if parts == 1:
-        return [batch]
-    pieces = {name: tensor.chunk(parts) for name, tensor in batch.items()}
-    return [{name: piece[index] for name, piece in pieces.items()} for index in range(parts)]
-
-
-def _update(
-    phase: Phase,
-    parts: list[Batch],
-    step: int,
-    means: Means,
-    precision: Precision,
-    *,
-    measure_gradients: bool,
-) -> None:
-    parameters = list(phase.network.parameters())
-    for part in parts:
-        device_type = next(iter(part.values())).device.type
-        with torch.autocast(device_type, torch.bfloat16, enabled=precision is Precision.BF16):
-            losses = phase.loss(part)
-        total = torch.stack([value for name, value in losses.items() if name.startswith("loss/")]).sum()
-        # Only this network's gradients are computed: none for D's weights in G's phase.
-        torch.autograd.backward(total / len(parts), inputs=parameters)
-        means.add(losses)
-    if phase.clip_grad_norm is not None:
-        norm = nn.utils.clip_grad_norm_(parameters, phase.clip_grad_norm)
-        means.add({f"gradient_norm/{phase.name}": norm})
-    elif measure_gradients:
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        means.add({f"gradient_norm/{phase.name}": nn.utils.get_total_norm(gradients)})
-    rate = phase.learning_rate.at(step)
-    for group in phase.optimizer.param_groups:
-        group["lr"] = rate
-    phase.optimizer.step()
-    phase.optimizer.zero_grad(set_to_none=True)
-    means.set(f"learning_rate/{phase.name}", rate)
 
 
 def _artifacts(spec: JobSpec, recipe: Recipe, out: Path, step: int, *, last: bool) -> Iterator[Event]:
@@ -147,11 +104,28 @@ def _draw_samples(spec: JobSpec, recipe: Recipe, path: Path) -> None:
     path.write_bytes(encode(grid(pictures, scale=scale), "png"))
 
 
+def _evaluated(spec: JobSpec, recipe: Recipe, trial: Trial, score: Score | None, step: int) -> Evaluated:
+    values = _tried(recipe, trial, spec.batch_size)
+    details: dict[str, Any] = {}
+    if score is not None:
+        try:
+            measured = score(recipe.sampling_networks())
+        except SamplingError as error:
+            raise TrainingError("diverged", str(error), _DIVERGED) from None
+        values |= measured.scores
+        details = measured.details
+    return Evaluated(step, step * spec.batch_size, values, len(trial.held_out[0]), details)
+
+
 @torch.no_grad()
-def _evaluate(recipe: Recipe, held_out: tuple[Tensor, Tensor], batch_size: int) -> dict[str, float]:
+def _tried(recipe: Recipe, trial: Trial, batch_size: int) -> dict[str, float]:
     means = Means()
-    for unseen, seen in zip(*(torch.split(group, batch_size) for group in held_out), strict=True):
-        means.add(recipe.evaluate(unseen, seen), weight=len(unseen))
+    groups = (*trial.held_out, *trial.trained)
+    for unseen, unseen_labels, seen, seen_labels in zip(
+        *(torch.split(group, batch_size) for group in groups), strict=True
+    ):
+        if len(unseen):
+            means.add(recipe.evaluate(unseen, unseen_labels, seen, seen_labels), weight=len(unseen))
     return means.read()
 
 

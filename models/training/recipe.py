@@ -1,8 +1,9 @@
 """What a family of models hands the training loop: phases of updates, and what to do beside them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,16 +21,21 @@ Losses = dict[str, Tensor]
 class Phase:
     """One update of one network, made at every `every`-th step.
 
-    `loss` gets a part of the batch and may leave tensors in it for the step's later phases.
+    `loss` gets a part of the batch and the step, counted from 1; it may leave tensors in the part for the
+    step's later phases. `before` runs once ahead of the update and `after` once behind it, however many parts
+    the batch has. Phases of one network may share an optimizer.
     """
 
     name: str
     network: nn.Module
     optimizer: Optimizer
     learning_rate: LearningRate
-    loss: Callable[[Batch], Losses]
+    loss: Callable[[Batch, int], Losses]
     clip_grad_norm: float | None = None
+    clip_grad_value: float | None = None
     every: int = 1
+    before: Callable[[], None] | None = None
+    after: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,13 @@ class Recipe:
     networks: dict[str, nn.Module]
     phases: tuple[Phase, ...]
     draw: Callable[[Tensor, Tensor], Batch]  # images (B,C,H,W), labels (B,) -> the step's batch
-    evaluate: Callable[[Tensor, Tensor], dict[str, Tensor]]  # held-out and trained-on images -> scalars
+    evaluate: Callable[[Tensor, Tensor, Tensor, Tensor], dict[str, Tensor]]
+    """From held-out images and their labels, and trained-on images and theirs, to scalars."""
     sampling: str  # the name of the network that makes images
     ema: Ema | None
+    scaler: torch.amp.GradScaler | None = None  # of the losses in fp16
+    state: dict[str, Tensor] = field(default_factory=dict)
+    """What beside networks and optimizers changes while it trains, and a resume needs; changed in place."""
 
     def sampling_networks(self) -> dict[str, nn.Module]:
         """The network that makes images, averaged where there is an average."""

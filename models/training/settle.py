@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from models.networks.factory import build_networks
 from models.spec import JobSpec
 from models.spec.training import MemoryFormat, Precision
-from models.training.loop import one_step
 from models.training.means import Means
 from models.training.recipe import Recipe
+from models.training.update import one_step
 
 MEMORY_FORMATS = {
     MemoryFormat.CONTIGUOUS: torch.contiguous_format,
@@ -82,7 +82,7 @@ def _step_seconds(spec: JobSpec, device: torch.device, build_recipe: BuildRecipe
         fastest = float("inf")
         for step in range(1, _TIMED_STEPS + 2):
             began = time.perf_counter()
-            one_step(spec, recipe, noise, step, means, measure_gradients=False)
+            one_step(spec, recipe, noise, step, means, measure=False)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             if step > 1:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from models.networks.discriminator import DCGANDiscriminator
 from models.networks.generator import DCGANGenerator
 from models.networks.layers import INITS, fan_in, multipliers
-from models.spec.gan import DiscriminatorOutput, Init
+from models.spec.gan import DiscriminatorOutput
+from models.spec.layers import Init
 
 NZ, NGF, NDF = 100, 8, 8
 

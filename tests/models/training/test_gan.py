@@ -9,9 +9,9 @@ from torch import nn
 
 from models.spec import GanSpec
 from models.training.entry import build_recipe, derived_seed
-from models.training.loop import one_step
 from models.training.means import Means
 from models.training.recipe import Recipe
+from models.training.update import one_step
 from tests.models.training.specs import small
 
 
@@ -65,7 +65,7 @@ def test_dcgan_vanilla_is_the_classical_recipe(accumulation: int) -> None:
                 network.eval()
     stream, means, losses = Images(), Means(), []
     for step in range(1, 6):
-        one_step(spec, ours, stream, step, means, measure_gradients=True)
+        one_step(spec, ours, stream, step, means, measure=True)
         read = means.read()
         losses.append((read["loss/discriminator"], read["loss/generator"]))
     expected = classical(spec, theirs, 5)
@@ -81,7 +81,7 @@ def test_the_generators_phase_computes_no_gradient_of_the_discriminator() -> Non
     weights = list(recipe.networks["discriminator"].parameters())
     left = []
     recipe.phases[1].optimizer.register_step_pre_hook(lambda *_: left.extend(w.grad for w in weights))
-    one_step(small("dcgan-vanilla"), recipe, Images(), 1, Means(), measure_gradients=False)
+    one_step(small("dcgan-vanilla"), recipe, Images(), 1, Means(), measure=False)
     assert len(left) == len(weights)
     assert all(gradient is None for gradient in left)
 
@@ -91,7 +91,7 @@ def test_ema_samples_from_averaged_weights() -> None:
     recipe = build_recipe(spec, torch.device("cpu"))
     before = copy.deepcopy(recipe.networks["generator"].state_dict())
     for step in range(1, 5):
-        one_step(spec, recipe, Images(), step, Means(), measure_gradients=False)
+        one_step(spec, recipe, Images(), step, Means(), measure=False)
     averaged = recipe.sampling_networks()["generator"].state_dict()
     after = recipe.networks["generator"].state_dict()
     weights = "main.0.weight"
@@ -117,7 +117,7 @@ def test_a_gan_learns_the_brightness_of_its_images(tmp_path: Path) -> None:
     latents = torch.randn(64, spec.generator.nz)
     before = generator(latents).mean().item()
     for step in range(1, 301):
-        one_step(spec, recipe, stream, step, means, measure_gradients=False)
+        one_step(spec, recipe, stream, step, means, measure=False)
     after = generator(latents).mean().item()
     assert abs(before - 0.6) > 0.4
     assert abs(after - 0.6) < 0.2

@@ -20,9 +20,10 @@ from models.training import (
     train,
 )
 from models.training.entry import build_recipe
-from models.training.loop import one_step, run
+from models.training.loop import run
 from models.training.means import Means
 from models.training.recipe import Batch
+from models.training.update import one_step
 from tests.models.training.specs import folders, small
 
 PRESETS = ["dcgan", "dcgan-vanilla", "ddpm"]
@@ -109,7 +110,7 @@ def gradients(spec: JobSpec, images: torch.Tensor) -> dict[str, torch.Tensor]:
 
     for phase in recipe.phases:
         phase.optimizer.register_step_pre_hook(record)
-    one_step(spec, replace(recipe, draw=draw), Fixed(images), 1, Means(), measure_gradients=False)
+    one_step(spec, replace(recipe, draw=draw), Fixed(images), 1, Means(), measure=False)
     return seen
 
 
@@ -173,7 +174,7 @@ def test_a_phase_runs_at_every_so_many_steps(every: int) -> None:
     recipe.phases[1].optimizer.register_step_pre_hook(lambda *_: updates.append(step))
     lazy = replace(recipe, phases=(recipe.phases[0], replace(recipe.phases[1], every=every)))
     for step in range(1, 7):
-        one_step(spec, lazy, Fixed(torch.zeros(16, 1, 16, 16)), step, Means(), measure_gradients=False)
+        one_step(spec, lazy, Fixed(torch.zeros(16, 1, 16, 16)), step, Means(), measure=False)
     assert updates == list(range(every, 7, every))
 
 

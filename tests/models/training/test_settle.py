@@ -5,9 +5,9 @@ import torch
 
 from models.spec.training import MemoryFormat, Precision
 from models.training.entry import build_recipe
-from models.training.loop import one_step
 from models.training.means import Means
 from models.training.settle import place_networks, settle
+from models.training.update import one_step
 from tests.models.training.specs import small
 
 CPU = torch.device("cpu")
@@ -60,7 +60,7 @@ def test_bf16_is_asked_of_the_networks_and_not_of_the_weights(monkeypatch: pytes
         convolution.register_forward_hook(note)
         images = (torch.zeros(16, 1, 16, 16), torch.zeros(16, dtype=torch.long))
         stream = type("Zeros", (), {"next": lambda self, images=images: images})()
-        one_step(spec, recipe, stream, 1, Means(), measure_gradients=True)
+        one_step(spec, recipe, stream, 1, Means(), measure=True)
         assert convolution.weight.dtype is torch.float32
     assert seen == {"fp32": torch.float32, "bf16": torch.bfloat16}
 

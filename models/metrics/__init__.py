@@ -1,0 +1,1 @@
+"""How good made images are: features, and scores of them on torch-fidelity."""
