@@ -128,7 +128,8 @@ def test_a_worker_lives_on_after_everything_that_may_lie_in_redis(
         wait_until(lambda: status_of(job_id) == JobStatus.SUCCEEDED, "the job behind all that")
         # A message without a job starts the one that waits: it may be done before the rest is read.
         wait_until(lambda: broker.llen("train") == 0, "everything else in the list is read")
-        # Each is acknowledged a moment after it is read; else it would come back after the visibility timeout.
+        # Each is acknowledged a moment after it is read; else it would come back after the visibility
+        # timeout.
         wait_until(lambda: broker.hlen("unacked") == 0, "everything that was read is acknowledged")
     assert worker.process.poll() is None
     assert not proof.exists()

@@ -6,7 +6,6 @@ import json
 import threading
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +15,11 @@ from models.networks import count_parameters
 from models.presets import plan
 from models.spec import load_spec
 from models.spec.data import BUILTIN_DATASETS
-from service.records import checkpoints, images, jobs
+from service.errors import Unavailable
+from service.records import checkpoints, images
 from service.records.status import ImageStatus
 from service.records.tables import ImageBatch
+from tests.worker.conftest import Training
 from worker import sampling
 from worker.resources import Resources
 from worker.sampling import Sampler
@@ -133,6 +134,29 @@ def test_images_that_cannot_be_made_fail_with_the_reason_and_the_next_are_made(
 
 
 @SQLITE
+def test_a_lease_that_cannot_be_renewed_once_costs_no_images(
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Callable[..., str],
+    ask_images: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Breaks when a database that is away for a second fails what is nearly made."""
+    asked = ask_images(create_checkpoint(**without_gan(TINY_DDPM)), [1])
+    tried = []
+
+    def away(*arguments: object) -> bool:
+        tried.append(arguments)
+        raise Unavailable("database_unavailable", "The database did not answer.")
+
+    monkeypatch.setattr(sampling, "RENEW_EVERY", 0.0)
+    monkeypatch.setattr(images, "renew", away)
+    sampler.ring()
+    assert tried
+    assert row(resources, asked).status == ImageStatus.SUCCEEDED
+
+
+@SQLITE
 def test_every_row_is_made_once_however_many_ring(
     resources: Resources,
     sampler: Sampler,
@@ -177,24 +201,15 @@ def test_few_checkpoints_stay_in_memory(
 @SQLITE
 def test_a_long_training_delays_no_image_and_questions_are_answered(
     resources: Resources,
+    training: Training,
+    step_of: Callable[[str], int],
     start_worker: Callable[[str], Any],
-    submit: Callable[..., str],
-    endless: dict[str, Any],
     create_checkpoint: Callable[..., str],
     ask_images: Callable[..., str],
     wait_until: Callable[..., None],
-    tmp_path: Path,
 ) -> None:
     """Breaks when images share a worker with trainings, or a sampling worker starts without torch."""
-    start_worker("train")
     sample_worker = start_worker("sample")
-    job_id = submit(**endless)
-
-    def step() -> int:
-        with resources.database.read() as session:
-            return jobs.get(session, job_id).step
-
-    wait_until(lambda: step() > 0, "the first recorded step")
     image_id = ask_images(create_checkpoint(), [1, 2])
     resources.publisher.send("atelier.sample", image_id)
     wait_until(lambda: row(resources, image_id).status == ImageStatus.SUCCEEDED, "the images")
@@ -216,8 +231,8 @@ def test_a_long_training_delays_no_image_and_questions_are_answered(
     names = zipfile.ZipFile(resources.artifacts.open(exported["key"])).namelist()
     assert {"model_index.json", "unet/diffusion_pytorch_model.safetensors"} <= set(names)
     assert asyncio.run(ask("atelier.export", ddpm, timeout=60)) == exported
-    before = step()
-    wait_until(lambda: step() > before, "the training goes on")
+    before = step_of(training.job_id)
+    wait_until(lambda: step_of(training.job_id) > before, "the training goes on")
 
 
 def without_gan(spec: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from models.checkpoints import load
 from service.records import checkpoints, datasets, events, jobs, metrics, samples
 from service.records.status import JobStatus
 from service.records.tables import Dataset
+from tests.worker.conftest import Training
 from worker.resources import Resources
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -78,43 +79,33 @@ def test_a_job_cancelled_while_queued_is_not_started(
 @SQLITE
 def test_cancelling_ends_the_process_before_the_job_says_so(
     resources: Resources,
-    start_worker: Callable[[str], Any],
-    submit: Callable[..., str],
-    endless: dict[str, Any],
+    training: Training,
     status_of: Callable[[str], JobStatus],
     wait_until: Callable[..., None],
 ) -> None:
     """Breaks when `cancelled` is written while the trainer may still hold memory."""
-    worker = start_worker("train")
-    job_id = submit(**endless)
-    wait_until(lambda: step_of(resources, job_id) > 0, "the first recorded step")
-    (trainer,) = worker.trainers()
     with resources.database.transaction() as session:
-        jobs.request_cancel(session, job_id)
-    wait_until(lambda: status_of(job_id) == JobStatus.CANCELLED, "the cancelled job")
-    assert not alive(trainer)
+        jobs.request_cancel(session, training.job_id)
+    wait_until(lambda: status_of(training.job_id) == JobStatus.CANCELLED, "the cancelled job")
+    assert not training.alive
     with resources.database.read() as session:
-        kinds = [event.type for event in events.page(session, job_id, limit=100).items]
+        kinds = [event.type for event in events.page(session, training.job_id, limit=100).items]
     assert kinds.count("job.cancelled") == 1
 
 
 @SQLITE
 def test_a_killed_trainer_fails_its_job_with_the_reason(
     resources: Resources,
-    start_worker: Callable[[str], Any],
+    training: Training,
     submit: Callable[..., str],
-    endless: dict[str, Any],
     status_of: Callable[[str], JobStatus],
     wait_until: Callable[..., None],
 ) -> None:
     """Breaks when a trainer's death hangs its worker, or is told as success or as nothing."""
-    worker = start_worker("train")
-    job_id = submit(**endless)
-    wait_until(lambda: step_of(resources, job_id) > 0, "the first recorded step")
-    worker.trainers()[0].kill()
-    wait_until(lambda: status_of(job_id) == JobStatus.FAILED, "the failed job")
+    training.trainer.kill()
+    wait_until(lambda: status_of(training.job_id) == JobStatus.FAILED, "the failed job")
     with resources.database.read() as session:
-        error = jobs.get(session, job_id).error
+        error = jobs.get(session, training.job_id).error
     assert error is not None
     assert (error["code"], error["signal"]) == ("trainer_crashed", "SIGKILL")
     assert "memory" in error["hint"]
@@ -124,39 +115,27 @@ def test_a_killed_trainer_fails_its_job_with_the_reason(
 
 @SQLITE
 def test_a_killed_worker_takes_its_trainer_with_it(
-    resources: Resources,
-    start_worker: Callable[[str], Any],
-    submit: Callable[..., str],
-    endless: dict[str, Any],
-    wait_until: Callable[..., None],
+    training: Training, wait_until: Callable[..., None]
 ) -> None:
     """Breaks when an orphan goes on using the GPU while another worker repeats its job."""
-    worker = start_worker("train")
-    job_id = submit(**endless)
-    wait_until(lambda: step_of(resources, job_id) > 0, "the first recorded step")
-    (trainer,) = worker.trainers()
-    worker.process.kill()
-    wait_until(lambda: not alive(trainer), "the trainer's end", seconds=30)
+    training.worker.process.kill()
+    wait_until(lambda: not training.alive, "the trainer's end", seconds=30)
 
 
 @SQLITE
 def test_a_stopped_worker_gives_its_job_back_at_once(
     resources: Resources,
+    training: Training,
     start_worker: Callable[[str], Any],
-    submit: Callable[..., str],
-    endless: dict[str, Any],
     status_of: Callable[[str], JobStatus],
     wait_until: Callable[..., None],
 ) -> None:
     """Breaks when a deployment waits for a training of hours, or leaves its job to the lease."""
-    worker = start_worker("train")
-    job_id = submit(**endless)
-    wait_until(lambda: step_of(resources, job_id) > 0, "the first recorded step")
-    (trainer,) = worker.trainers()
+    worker, job_id = training.worker, training.job_id
     worker.process.terminate()
     wait_until(lambda: worker.process.poll() is not None, "the worker's end", seconds=60)
     assert worker.process.returncode == 0, worker.log
-    assert not alive(trainer)
+    assert not training.alive
     with resources.database.read() as session:
         job = jobs.get(session, job_id)
         kinds = [event.type for event in events.page(session, job_id, limit=100).items]
@@ -185,12 +164,3 @@ def test_a_job_posted_before_its_dataset_is_prepared_runs_by_itself(
     wait_until(lambda: status_of(job_id) == JobStatus.SUCCEEDED, training.log + preparing.log)
     with resources.database.read() as session:
         assert datasets.get(session, "digits").count == 1797
-
-
-def step_of(resources: Resources, job_id: str) -> int:
-    with resources.database.read() as session:
-        return jobs.get(session, job_id).step
-
-
-def alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
