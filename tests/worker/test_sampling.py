@@ -24,6 +24,7 @@ from worker import sampling
 from worker.resources import Resources
 from worker.sampling import Sampler
 
+Make = Callable[..., str]
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 TINY_DDPM: dict[str, Any] = {
     "preset": "ddpm",
@@ -51,10 +52,7 @@ def sampler(resources: Resources) -> Sampler:
 
 
 def test_an_image_is_the_same_alone_and_among_others(
-    resources: Resources,
-    sampler: Sampler,
-    create_checkpoint: Callable[..., str],
-    ask_images: Callable[..., str],
+    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
 ) -> None:
     """Breaks when a batch's size or company changes an image; a row a database, end to end to the files."""
     checkpoint = create_checkpoint()
@@ -67,10 +65,7 @@ def test_an_image_is_the_same_alone_and_among_others(
 
 @SQLITE
 def test_a_png_tells_how_it_was_made_and_nothing_else(
-    resources: Resources,
-    sampler: Sampler,
-    create_checkpoint: Callable[..., str],
-    ask_images: Callable[..., str],
+    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
 ) -> None:
     gan, ddpm = create_checkpoint(), create_checkpoint(**without_gan(TINY_DDPM))
     asked = ask_images(gan, [5]), ask_images(ddpm, [6])
@@ -78,7 +73,8 @@ def test_a_png_tells_how_it_was_made_and_nothing_else(
     by_gan = Image.open(io.BytesIO(pictures(resources, asked[0])[5])).info
     by_ddpm = Image.open(io.BytesIO(pictures(resources, asked[1])[6])).info
     assert by_gan == {"checkpoint": gan, "seed": "5"}
-    assert json.loads(by_ddpm.pop("sampler")) == {"kind": "ddim", "steps": 2, "eta": 0.0}
+    used = {"kind": "ddim", "steps": 2, "eta": 0.0, "guidance_scale": 1.0}
+    assert json.loads(by_ddpm.pop("sampler")) == used
     assert by_ddpm == {"checkpoint": ddpm, "seed": "6"}
 
 
@@ -91,8 +87,8 @@ def test_a_png_tells_how_it_was_made_and_nothing_else(
 def test_a_grid_is_made_of_several_images_or_on_request(
     resources: Resources,
     sampler: Sampler,
-    create_checkpoint: Callable[..., str],
-    ask_images: Callable[..., str],
+    create_checkpoint: Make,
+    ask_images: Make,
     seeds: list[int],
     layout: str,
     has_grid: bool,
@@ -112,10 +108,7 @@ def test_a_grid_is_made_of_several_images_or_on_request(
 
 @SQLITE
 def test_images_that_cannot_be_made_fail_with_the_reason_and_the_next_are_made(
-    resources: Resources,
-    sampler: Sampler,
-    create_checkpoint: Callable[..., str],
-    ask_images: Callable[..., str],
+    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
 ) -> None:
     """Breaks when one bad row ends the loop, or stays `running` for ever."""
     lost, damaged, whole = create_checkpoint(), create_checkpoint(), create_checkpoint()
@@ -137,8 +130,8 @@ def test_images_that_cannot_be_made_fail_with_the_reason_and_the_next_are_made(
 def test_a_lease_that_cannot_be_renewed_once_costs_no_images(
     resources: Resources,
     sampler: Sampler,
-    create_checkpoint: Callable[..., str],
-    ask_images: Callable[..., str],
+    create_checkpoint: Make,
+    ask_images: Make,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Breaks when a database that is away for a second fails what is nearly made."""
@@ -158,10 +151,7 @@ def test_a_lease_that_cannot_be_renewed_once_costs_no_images(
 
 @SQLITE
 def test_every_row_is_made_once_however_many_ring(
-    resources: Resources,
-    sampler: Sampler,
-    create_checkpoint: Callable[..., str],
-    ask_images: Callable[..., str],
+    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
 ) -> None:
     """Breaks when a ring that finds the loop busy is lost, or two threads share one network."""
     checkpoint = create_checkpoint()
@@ -186,10 +176,7 @@ def test_every_row_is_made_once_however_many_ring(
 
 @SQLITE
 def test_few_checkpoints_stay_in_memory(
-    resources: Resources,
-    sampler: Sampler,
-    create_checkpoint: Callable[..., str],
-    ask_images: Callable[..., str],
+    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
 ) -> None:
     """Breaks when a worker fills its memory with every checkpoint that it was ever asked for."""
     for seed in range(sampling.KEPT_CHECKPOINTS + 2):
@@ -204,8 +191,8 @@ def test_a_long_training_delays_no_image_and_questions_are_answered(
     training: Training,
     step_of: Callable[[str], int],
     start_worker: Callable[[str], Any],
-    create_checkpoint: Callable[..., str],
-    ask_images: Callable[..., str],
+    create_checkpoint: Make,
+    ask_images: Make,
     wait_until: Callable[..., None],
 ) -> None:
     """Breaks when images share a worker with trainings, or a sampling worker starts without torch."""
