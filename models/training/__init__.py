@@ -3,6 +3,7 @@
 from models.training.entry import train
 from models.training.events import (
     Alert,
+    ClassifierTrained,
     Evaluated,
     Event,
     Finished,
@@ -17,6 +18,7 @@ from models.training.events import (
 
 __all__ = [
     "Alert",
+    "ClassifierTrained",
     "Evaluated",
     "Event",
     "Finished",

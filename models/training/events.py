@@ -52,6 +52,22 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class ClassifierTrained:
+    """A classifier for the scores was trained, once for this dataset at this size, and written to `path`.
+
+    `path` is relative to the run's folder, `key` names it in a cache; `accuracy` is of `images` images that it
+    was not trained on.
+    """
+
+    type: ClassVar[str] = "classifier_trained"
+    path: str
+    key: str
+    sha256: str
+    accuracy: float
+    images: int
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """The networks were tried on `samples` images that they were never trained on, and their images scored.
 
@@ -87,9 +103,10 @@ class Finished:
     seconds: float
 
 
-Event = Started | Progress | Sampled | Saved | Evaluated | Alert | Finished
+Event = Started | Progress | Sampled | Saved | ClassifierTrained | Evaluated | Alert | Finished
 _EVENTS: dict[str, type[Event]] = {
-    event.type: event for event in (Started, Progress, Sampled, Saved, Evaluated, Alert, Finished)
+    event.type: event
+    for event in (Started, Progress, Sampled, Saved, ClassifierTrained, Evaluated, Alert, Finished)
 }
 
 
