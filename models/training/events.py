@@ -55,8 +55,8 @@ class Saved:
 class ClassifierTrained:
     """A classifier for the scores was trained, once for this dataset at this size, and written to `path`.
 
-    `path` is relative to the run's folder, `key` names it in a cache; `accuracy` is of `images` images that it
-    was not trained on.
+    `path` is relative to the run's folder, `key` names it in a cache; `accuracy` is of `images` images that
+    it was not trained on.
     """
 
     type: ClassVar[str] = "classifier_trained"
