@@ -1,0 +1,105 @@
+"""Trains every preset on Fashion-MNIST and writes the table and the grids of docs/presets.md.
+
+`python -m benchmarks.presets [PRESET ...]`: each run is appended to benchmarks/results/presets.json, and those
+that stand there already are not made again.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runs import Results, Run, trained, workspace
+from models import checkpoints
+from models.presets import PRESETS
+from models.sampling import generate
+from models.sampling.pictures import encode, grid
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "presets.json"
+PAGE = ROOT / "docs" / "presets.md"
+PICTURES = ROOT / "docs" / "pictures"
+BEGIN, END = "<!-- table: benchmarks/presets.py -->", "<!-- end -->"
+SEED = 7
+SMALLEST_SHARE = 0.03
+
+IMAGES = {
+    "dcgan": 900_000,
+    "dcgan-vanilla": 900_000,
+    "dcgan-r1": 900_000,
+    "sngan-hinge": 900_000,
+    "wgan": 900_000,
+    "wgan-gp": 500_000,
+    "rpgan-r1r2": 400_000,
+    "dcgan-diffaugment": 700_000,
+    "ddpm": 200_000,
+    "edm": 200_000,
+    "flow-dit": 200_000,
+}
+"""Real images shown: 10 to 20 CPU minutes each on two cores of a server of 2023."""
+
+
+def main() -> None:
+    results = Results(RESULTS, ("preset", "images", "seed"))
+    for name in sys.argv[1:] or PRESETS:
+        if results.find(preset=name, images=IMAGES[name], seed=SEED) is None:
+            results.add(_run(name))
+        _write_page(results.runs)
+
+
+def _run(name: str) -> Run:
+    run = trained(_job(name), workspace(f"presets-{name}"))
+    checkpoint = Path(run.pop("checkpoint"))
+    loaded = checkpoints.load(checkpoint)
+    pictures = generate(loaded.networks, loaded.spec, range(40))
+    (PICTURES / f"preset-{name}.png").write_bytes(encode(grid(pictures, columns=10, scale=2), "png"))
+    return {"preset": name, "seed": SEED, **run, "images": IMAGES[name]}
+
+
+def _job(name: str) -> dict[str, Any]:
+    """The preset as it is, scored once, at the end."""
+    diffusion = PRESETS[name].family == "diffusion"
+    evaluation: dict[str, Any] = {"every_images": IMAGES[name], "samples": 2_000 if diffusion else 10_000}
+    if diffusion:
+        evaluation["sampler"] = {"steps": 10}
+    return {
+        "preset": name,
+        "dataset": "fashion-mnist",
+        "seed": SEED,
+        "budget": {"images": IMAGES[name]},
+        "data": {"held_out": 0.05},
+        "evaluation": evaluation,
+    }
+
+
+def _write_page(runs: list[Run]) -> None:
+    rows = {run["preset"]: run for run in runs}
+    lines = [
+        "| preset | images | CPU minutes | FID | recall | precision | classes (smallest share) |",
+        "|---|--:|--:|--:|--:|--:|---|",
+    ]
+    grids = []
+    for name in PRESETS:
+        if name not in rows:
+            continue
+        lines.append(_row(name, rows[name]))
+        grids += [f"**`{name}`**", "", f"![40 images of {name}](pictures/preset-{name}.png)", ""]
+    text = PAGE.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    PAGE.write_text(head + BEGIN + "\n" + "\n".join([*lines, "", *grids]) + END + tail)
+
+
+def _row(name: str, run: Run) -> str:
+    scores, shares = run["scores"], run["details"]["class_histogram"].values()
+    smallest = min(shares)
+    classes = f"{sum(share >= SMALLEST_SHARE for share in shares)} of {len(shares)} ({smallest:.1%})"
+    if smallest < SMALLEST_SHARE:
+        classes += ": does not train at this budget"
+    return (
+        f"| `{name}` | {run['images']:,} | {run['cpu_minutes']:.0f} | {scores['score/fid']:.2f} | "
+        f"{scores['score/recall']:.2f} | {scores['score/precision']:.2f} | {classes} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

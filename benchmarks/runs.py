@@ -1,0 +1,81 @@
+"""Trainings as results: each in a process of its own, appended to a JSON file, and never made twice."""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from models.data import open_dataset
+from models.presets import plan
+
+Run = dict[str, Any]
+
+
+class Results:
+    """A JSON list of runs; `key` fields identify one."""
+
+    def __init__(self, path: Path, key: tuple[str, ...]) -> None:
+        self._path, self._key = path, key
+        self.runs: list[Run] = json.loads(path.read_text()) if path.exists() else []
+
+    def find(self, **wanted: Any) -> Run | None:
+        """The run with these fields, or None."""
+        return next((run for run in self.runs if all(run[k] == wanted[k] for k in self._key)), None)
+
+    def add(self, run: Run) -> None:
+        """Append, and write at once: a script that is stopped goes on where it was."""
+        self.runs.append(run)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self.runs, indent=1, ensure_ascii=False) + "\n")
+
+
+def trained(raw: dict[str, Any], folder: Path) -> Run:
+    """Train by `python -m models train` into `folder`: its time, its last scores, and where its files are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = folder / "job.json"
+    spec.write_text(json.dumps(raw))
+    began, before = time.perf_counter(), _children_seconds()
+    subprocess.run(
+        [sys.executable, "-m", "models", "train", str(spec), "--out", str(folder)], check=True, timeout=7200
+    )
+    seconds, cpu_seconds = time.perf_counter() - began, _children_seconds() - before
+    events = list(_events(folder))
+    evaluated = next(event for event in reversed(events) if event["type"] == "evaluated")
+    saved = next(event for event in reversed(events) if event["type"] == "saved")
+    return {
+        "seconds": round(seconds, 1),
+        "cpu_minutes": round(cpu_seconds / 60, 2),
+        "images": saved["images"],
+        "scores": {name: value for name, value in evaluated["scores"].items() if name.startswith("score/")},
+        "details": evaluated["details"],
+        "checkpoint": str(folder / saved["path"]),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def workspace(name: str) -> Path:
+    """Where the trainings' files lie; they are not kept."""
+    folder = Path(tempfile.gettempdir()) / "atelier-benchmarks" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def steps_of(raw: dict[str, Any]) -> int:
+    """The steps that a job comes to."""
+    dataset = open_dataset(raw["dataset"])
+    return plan(raw, lambda _: dataset.facts).steps
+
+
+def _events(folder: Path) -> Iterator[dict[str, Any]]:
+    for line in (folder / "events.jsonl").read_text().splitlines():
+        yield json.loads(line)
+
+
+def _children_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
