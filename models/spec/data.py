@@ -25,7 +25,7 @@ class DatasetFacts:
 
 
 BUILTIN_DATASETS = {
-    "digits": DatasetFacts("digits", 1797, 16, 1, tuple("0123456789")),
+    "digits": DatasetFacts("digits", 1797, 16, 1, tuple("0123456789"), std=0.3560),
     "fashion-mnist": DatasetFacts(
         "fashion-mnist",
         60_000,
@@ -43,6 +43,7 @@ BUILTIN_DATASETS = {
             "Bag",
             "Ankle boot",
         ),
+        std=0.3477,
     ),
 }
 """The datasets that are always there, under their own names as ids."""

@@ -1,7 +1,6 @@
 """The values that a spec leaves out and that follow from the dataset and the budget, as a patch."""
 
 import secrets
-from collections.abc import Mapping
 from typing import Any
 
 from models.spec.augmentation import MAGNITUDES, DiscriminatorAugmentationKind
@@ -13,6 +12,7 @@ from models.spec.gan import GanSpec, Penalty, PenaltySpec
 from models.spec.interval import Interval
 from models.spec.job import JobSpec
 from models.spec.optimizer import OptimizerKind, OptimizerSpec, ScheduleKind
+from models.spec.sampler_rules import enough_steps, usual_sampler
 from models.spec.sampling import SamplerKind, SamplerSpec
 
 _GRIDS_APART = {"gan": 1, "diffusion": 250}
@@ -21,6 +21,7 @@ _GRIDS_APART = {"gan": 1, "diffusion": 250}
 _EVALUATIONS_APART = {"gan": 1, "diffusion": 1000}
 
 _SCORED_IN_STEPS = 10
+_TIMESTEPS = 1000
 
 
 def derived(spec: JobSpec, facts: DatasetFacts) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def derived(spec: JobSpec, facts: DatasetFacts) -> dict[str, Any]:
     if spec.evaluation is None:
         patch["data"]["held_out"] = 0.0
     else:
-        patch["evaluation"] = _evaluation(spec, spec.evaluation, facts, steps, patch.get("sampler"))
+        patch["evaluation"] = _evaluation(spec, spec.evaluation, facts, steps)
     return patch
 
 
@@ -97,12 +98,9 @@ def _lazy_rescaling(penalties: tuple[PenaltySpec, ...]) -> float:
 
 def _diffusion(spec: DiffusionSpec, facts: DatasetFacts) -> dict[str, Any]:
     schedule, loss = spec.noise_schedule, spec.loss
-    patch: dict[str, Any] = {
-        "sampler": {"kind": spec.sampler.kind or usual_sampler(schedule.kind)},
-        "loss": {},
-    }
+    patch: dict[str, Any] = {"sampler": _named(spec.sampler, usual_sampler(schedule.kind)), "loss": {}}
     if schedule.kind in IN_TIMESTEPS:
-        patch["noise_schedule"] = {"timesteps": schedule.timesteps or 1000}
+        patch["noise_schedule"] = {"timesteps": schedule.timesteps or _TIMESTEPS}
         patch["loss"]["prediction"] = loss.prediction or Prediction.EPSILON
     elif schedule.kind is NoiseScheduleKind.EDM:
         # Pixels scaled to [-1, 1] have twice the spread of [0, 1]; EDM's own 0.5 where none is known.
@@ -124,24 +122,17 @@ def _diffusion(spec: DiffusionSpec, facts: DatasetFacts) -> dict[str, Any]:
     return patch
 
 
-def usual_sampler(schedule: NoiseScheduleKind) -> SamplerKind:
-    """The sampler of a noise schedule where none is named."""
-    continuous = {NoiseScheduleKind.EDM: SamplerKind.HEUN, NoiseScheduleKind.FLOW: SamplerKind.EULER}
-    return continuous.get(schedule, SamplerKind.DDIM)
+def _named(sampler: SamplerSpec, kind: SamplerKind) -> dict[str, Any]:
+    """The whole sampler: a patch of its kind alone would replace its other fields."""
+    return {**sampler.model_dump(mode="json"), "kind": sampler.kind or kind}
 
 
-def _evaluation(
-    spec: JobSpec,
-    evaluation: EvaluationSpec,
-    facts: DatasetFacts,
-    steps: int,
-    own_sampler: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+def _evaluation(spec: JobSpec, evaluation: EvaluationSpec, facts: DatasetFacts, steps: int) -> dict[str, Any]:
     patch = _interval(evaluation, steps, 10, _EVALUATIONS_APART[spec.family])
     if "every_steps" in patch:
         # With every so many checkpoints, which its scores then belong to.
         stored = every_steps(spec.checkpoints.model_copy(update=_checkpoints(spec, steps)), spec.batch_size)
-        patch["every_steps"] = -(-patch["every_steps"] // stored) * stored
+        patch["every_steps"] = min(steps, -(-patch["every_steps"] // stored) * stored)
     extractor = evaluation.extractor
     if extractor is None and facts.classes and evaluation.scores != ():
         extractor = ExtractorKind.CLASSIFIER
@@ -152,15 +143,19 @@ def _evaluation(
     if scores and evaluation.best_by is None:
         patch["best_by"] = ScoreKind.FID if ScoreKind.FID in scores else scores[0]
     if isinstance(spec, DiffusionSpec) and scores:
-        asked = evaluation.sampler
-        sampler = asked or spec.sampler.model_copy(
-            update={"steps": min(spec.sampler.steps, _SCORED_IN_STEPS)}
-        )
-        kind = sampler.kind or (own_sampler or {}).get("kind")
-        patch["sampler"] = SamplerSpec.model_validate(
-            {**sampler.model_dump(mode="json"), "kind": kind}
-        ).model_dump(mode="json")
+        patch["sampler"] = _scored_by(spec, evaluation)
     return patch
+
+
+def _scored_by(spec: DiffusionSpec, evaluation: EvaluationSpec) -> dict[str, Any]:
+    own, timesteps = spec.sampler, spec.noise_schedule.timesteps
+    kind = own.kind or usual_sampler(spec.noise_schedule.kind)
+    if evaluation.sampler is not None:
+        return _named(evaluation.sampler, kind)
+    if spec.noise_schedule.kind in IN_TIMESTEPS:
+        timesteps = timesteps or _TIMESTEPS
+    steps = min(own.steps, enough_steps(_SCORED_IN_STEPS, timesteps))
+    return _named(own.model_copy(update={"steps": steps}), kind)
 
 
 def usual_scores(extractor: ExtractorKind | None) -> tuple[ScoreKind, ...]:

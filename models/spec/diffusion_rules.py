@@ -1,9 +1,8 @@
-"""Combinations that no diffusion model survives, and why; and which sampler fits which model."""
+"""Combinations that no diffusion model survives, and why."""
 
 from collections.abc import Callable, Iterable, Iterator
 
 from models.spec.data import DatasetFacts
-from models.spec.derive import usual_sampler
 from models.spec.diffusion import (
     IN_TIMESTEPS,
     DiffusionSpec,
@@ -14,15 +13,7 @@ from models.spec.diffusion import (
     Weighting,
 )
 from models.spec.fields import FieldError
-from models.spec.gan import GanSpec
-from models.spec.job import JobSpec
-from models.spec.sampling import SamplerKind, SamplerSpec
-
-SAMPLERS_OF: dict[bool, tuple[SamplerKind, ...]] = {
-    True: (SamplerKind.DDPM, SamplerKind.DDIM, SamplerKind.DPMPP, SamplerKind.UNIPC),
-    False: (SamplerKind.EULER, SamplerKind.HEUN),
-}
-"""By whether the noise schedule is in timesteps."""
+from models.spec.sampler_rules import sampler_errors
 
 _FIELDS_OF: dict[str, tuple[NoiseScheduleKind, ...]] = {
     "timesteps": IN_TIMESTEPS,
@@ -35,61 +26,17 @@ _FIELDS_OF: dict[str, tuple[NoiseScheduleKind, ...]] = {
 }
 
 
-def sampler_errors(spec: JobSpec, sampler: SamplerSpec | None, *, path: str = "sampler") -> list[FieldError]:
-    """Why a model trained by `spec` cannot be sampled by `sampler`; empty where it can."""
-    if sampler is None:
-        return []
-    if isinstance(spec, GanSpec):
-        return [FieldError(path, "a GAN makes an image in one pass and takes no sampler; leave it out")]
-    schedule = spec.noise_schedule
-    kind = sampler.kind or spec.sampler.kind or usual_sampler(schedule.kind)
-    fitting = SAMPLERS_OF[schedule.kind in IN_TIMESTEPS]
-    if kind not in fitting:
-        message = f"{kind} does not solve noise_schedule.kind {schedule.kind}; take {', '.join(fitting)}"
-        return [FieldError(f"{path}.kind", message)]
-    errors = list(_steps_errors(schedule.timesteps, sampler, path))
-    if kind is not SamplerKind.DDIM and sampler.eta:
-        errors.append(FieldError(f"{path}.eta", f"holds for ddim only, not for {kind}; leave it out"))
-    if spec.conditional is None and sampler.guidance_scale != 1:
-        message = "draws towards a label, and this model was trained without labels; leave it out"
-        errors.append(FieldError(f"{path}.guidance_scale", message))
-    return errors
-
-
-def sampler_of(spec: DiffusionSpec, asked: SamplerSpec | None) -> SamplerSpec:
-    """The sampler to use: what is asked for, of the model's own kind where that names none, or its own."""
-    if asked is None:
-        return spec.sampler
-    return asked.model_copy(update={"kind": asked.kind or spec.sampler.kind})
-
-
-def _steps_errors(timesteps: int | None, sampler: SamplerSpec, path: str) -> Iterator[FieldError]:
-    steps = sampler.steps
-    if timesteps is None:
-        return
-    if steps > timesteps:
-        yield FieldError(f"{path}.steps", f"is {steps}, more than the {timesteps} timesteps of the model")
-    elif not _starts_from_noise(steps, timesteps):
-        enough = next(more for more in range(steps, timesteps + 1) if _starts_from_noise(more, timesteps))
-        message = f"is {steps}, which would begin far from pure noise; take {enough}"
-        yield FieldError(f"{path}.steps", message)
-
-
-def _starts_from_noise(steps: int, timesteps: int) -> bool:
-    """Whether so many steps begin among the noisiest tenth of the timesteps, or are few.
-
-    diffusers takes every (timesteps // steps)-th timestep counted from 0: 600 of 1000 would begin at 599.
-    """
-    return steps * 10 <= timesteps or (steps - 1) * (timesteps // steps) >= 0.9 * (timesteps - 1)
-
-
 def diffusion_errors(spec: DiffusionSpec, facts: DatasetFacts) -> Iterator[FieldError]:
     """Every rule that a resolved spec breaks."""
     for rule in _RULES:
         yield from rule(spec)
-    yield from sampler_errors(spec, spec.sampler)
+    own = sampler_errors(spec, spec.sampler)
+    yield from own
     if spec.evaluation is not None:
-        yield from sampler_errors(spec, spec.evaluation.sampler, path="evaluation.sampler")
+        said = [error.message for error in own]  # an evaluation's sampler that is left out follows `sampler`
+        for error in sampler_errors(spec, spec.evaluation.sampler, path="evaluation.sampler"):
+            if error.message not in said:
+                yield error
 
 
 def _network_fits(spec: DiffusionSpec) -> Iterable[FieldError]:
@@ -154,7 +101,7 @@ def _loss_fits(spec: DiffusionSpec) -> Iterable[FieldError]:
     loss, kind = spec.loss, spec.noise_schedule.kind
     if kind not in IN_TIMESTEPS:
         if loss.prediction is not None:
-            message = f"noise_schedule.kind {kind} fixes what is predicted; leave it out"
+            message = f"noise_schedule.kind {kind} fixes what is predicted; set null"
             yield FieldError("loss.prediction", message)
         if loss.weighting is not Weighting.UNIFORM:
             message = f"noise_schedule.kind {kind} has a weight of its own; leave it out"

@@ -12,7 +12,8 @@ MAX_SEED = 2**53 - 1
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Images = Annotated[int, Field(ge=1, le=10**10)]
-Steps = Annotated[int, Field(ge=1, le=10**8)]
+MAX_STEPS = 10**8
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 
 
 class Model(BaseModel):

@@ -138,7 +138,8 @@ class GanSpec(TrainingSpec):
         None, description="Augment all that the discriminator sees; null does not."
     )
     optimizers: OptimizersSpec = Field(
-        default_factory=OptimizersSpec, description="Merged into `optimizer` for one network."
+        default_factory=OptimizersSpec,
+        description="Merged into `optimizer` for one network; one of another `kind` replaces it whole.",
     )
     lazy_rescaling: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,

@@ -80,7 +80,7 @@ def _batch_norm_has_a_batch(spec: GanSpec) -> Iterable[FieldError]:
 
 
 def _maps(network: GeneratorSpec | DiscriminatorSpec, resolution: int) -> dict[int, int]:
-    """Width of each hidden map by its side."""
+    """Width of each hidden map by its side, the smallest first."""
     base = (network.ngf if isinstance(network, GeneratorSpec) else network.ndf) or 0
     sides = [4]
     while sides[-1] * 2 < resolution:
@@ -95,7 +95,10 @@ def _networks_fit(spec: GanSpec) -> Iterable[FieldError]:
             if side not in maps:
                 message = f"there is no hidden map of {side} px; there are {', '.join(map(str, maps))}"
                 yield FieldError(f"{name}.attention_resolutions.{index}", message)
-        uneven = [width for width in maps.values() if width % network.norm_groups]
+        normalised = list(maps.values())
+        if isinstance(network, DiscriminatorSpec):
+            normalised.pop()  # its first map, the largest
+        uneven = [width for width in normalised if width % network.norm_groups]
         if network.norm is Norm.GROUP and uneven:
             message = f"must divide every width; {uneven[0]} is not a multiple of {network.norm_groups}"
             yield FieldError(f"{name}.norm_groups", message)

@@ -41,7 +41,8 @@ def _section(title: str, schema: dict[str, Any]) -> str:
         return "\n".join([*lines, f"One of {values}.", ""])
     lines += ["| field | type | default | what |", "|---|---|---|---|"]
     for name, field in schema.get("properties", {}).items():
-        cells = (f"`{name}`", _type(field), _default(field), _escaped(field.get("description", "")))
+        default = "required" if name in schema.get("required", ()) else _default(field)
+        cells = (f"`{name}`", _type(field), default, _escaped(field.get("description", "")))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
@@ -50,30 +51,43 @@ def _type(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
         return f"[{name}](#{name.lower()})"
-    if "anyOf" in schema:
-        return " or ".join(_type(option) for option in schema["anyOf"])
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(_type(option) for option in options)
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "prefixItems" in schema:
-        return f"list of {len(schema['prefixItems'])}: {_type(schema['prefixItems'][0])}"
+        items = [_type(item) for item in schema["prefixItems"]]
+        each = items[0] if len(set(items)) == 1 else ", then ".join(items)
+        return f"list of {len(items)}: {each}"
     if schema.get("type") == "array":
-        return f"list of {_type(schema['items'])}"
+        return f"list{_length(schema)} {_type(schema['items'])}"
     return f"{schema.get('type', 'object')}{_range(schema)}"
 
 
 def _range(schema: dict[str, Any]) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {schema[key]:,}" for key, sign in signs.items() if key in schema]
+    bounds = [f"{sign} {_number(schema[key])}" for key, sign in signs.items() if key in schema]
     if "maxLength" in schema:
         bounds.append(f"at most {schema['maxLength']} characters")
     return f" {', '.join(bounds)}" if bounds else ""
 
 
+def _number(value: float) -> str:
+    return f"{int(value) if value == int(value) else value:,}"
+
+
+def _length(schema: dict[str, Any]) -> str:
+    least, most = schema.get("minItems", 0), schema.get("maxItems")
+    if most is None:
+        return " of"
+    return f" of {least} to {most}" if least else f" of at most {most}"
+
+
 def _default(schema: dict[str, Any]) -> str:
     if "default" not in schema:
-        return "its fields' own"
+        return "`{}`" if "additionalProperties" in schema else "its fields' own"
     value = schema["default"]
     if isinstance(value, dict):
         value = {name: inner for name, inner in value.items() if inner is not None}

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from models.spec.budget import total_steps
 from models.spec.data import DatasetFacts
 from models.spec.derive import derived
-from models.spec.fields import FieldError, SpecError, field_error
+from models.spec.fields import MAX_STEPS, FieldError, SpecError, field_error
 from models.spec.job import FAMILIES, JobSpec
 from models.spec.merge import merge
 from models.spec.rules import broken_rules
@@ -47,15 +47,14 @@ def load_spec(raw: Mapping[str, Any]) -> JobSpec:
     try:
         return FAMILIES[family].model_validate_json(_as_json(raw), strict=True)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        raise SpecError([field_error(detail, words=_WORDS) for detail in details]) from None
+        raise SpecError([_problem(detail) for detail in error.errors(include_url=False)]) from None
 
 
 def resolve(raw: Mapping[str, Any], find_dataset: Callable[[str], DatasetFacts | None]) -> Plan:
     """Check a merged spec and write out everything it leaves open.
 
-    `find_dataset` answers None for a name that does not exist. Resolving a resolved spec changes nothing.
-    Raises SpecError naming every bad field.
+    `find_dataset` answers None for a name that does not exist. Resolving a resolved spec changes nothing; its
+    warnings are written anew. Raises SpecError naming every bad field.
     """
     spec = load_spec(_completed(raw))
     facts = find_dataset(spec.dataset)
@@ -63,11 +62,24 @@ def resolve(raw: Mapping[str, Any], find_dataset: Callable[[str], DatasetFacts |
         raise SpecError(
             [FieldError("dataset", f"no dataset {spec.dataset!r}; list them with GET /v1/datasets")]
         )
+    steps = total_steps(spec)
+    if steps > MAX_STEPS:
+        message = f"is {steps:,} steps of batch_size {spec.batch_size}; at most {MAX_STEPS:,} are made"
+        raise SpecError([FieldError("budget.images", message)])
     spec = load_spec(merge(spec.model_dump(mode="json"), derived(spec, facts)))
     if errors := broken_rules(spec, facts):
         raise SpecError(errors)
-    steps = total_steps(spec)
-    return Plan(spec.model_copy(update={"warnings": tuple(warnings(spec, facts, steps))}), steps)
+    return Plan(spec.model_copy(update={"warnings": tuple(warnings(spec, facts))}), steps)
+
+
+def _problem(detail: Mapping[str, Any]) -> FieldError:
+    """An error of pydantic's, which names the kind of network as if it were a field."""
+    place = detail["loc"]
+    if detail["type"] == "union_tag_invalid":
+        return FieldError(f"{'.'.join(place)}.kind", f"must be one of {detail['ctx']['expected_tags']}")
+    if place[0] == "network":
+        place = ("network", *place[2:])
+    return field_error({**detail, "loc": place}, words=_WORDS)
 
 
 def _as_json(raw: Mapping[str, Any]) -> bytes:
@@ -78,14 +90,18 @@ def _as_json(raw: Mapping[str, Any]) -> bytes:
 
 
 def _completed(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the architecture, and complete each network's own optimizer with what `optimizer` says."""
+    """Drop the warnings, name the architecture, and complete each network's own optimizer by `optimizer`."""
+    raw = {name: value for name, value in raw.items() if name != "warnings"}
     network = raw.get("network")
     if isinstance(network, Mapping):
         raw = {**raw, "network": {"kind": "unet", **network}}
     shared, own = raw.get("optimizer", {}), raw.get("optimizers")
     if not isinstance(shared, Mapping) or not isinstance(own, Mapping):
-        return dict(raw)
+        return raw
+    # As members of an object, so that another kind replaces the optimizer and not only its `kind`.
+    base = {"kind": "adam", **shared}
     full = {
-        name: merge(shared, patch) if isinstance(patch, Mapping) else patch for name, patch in own.items()
+        name: merge({name: base}, {name: patch})[name] if isinstance(patch, Mapping) else patch
+        for name, patch in own.items()
     }
     return {**raw, "optimizers": full}

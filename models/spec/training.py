@@ -27,7 +27,11 @@ class Precision(StrEnum):
 
 
 class MemoryFormat(StrEnum):
-    """Layout of the images in memory; `auto` times a few steps of each and keeps the faster."""
+    """Layout of images and weights in memory.
+
+    `contiguous`: channel by channel. `channels_last`: pixel by pixel. `auto` times a few steps of each and
+    keeps the faster.
+    """
 
     AUTO = "auto"
     CONTIGUOUS = "contiguous"

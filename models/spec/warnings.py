@@ -9,11 +9,8 @@ from models.spec.gan import GanSpec
 from models.spec.job import JobSpec
 from models.spec.optimizer import OptimizerSpec
 
-_MIRRORING_CHANGES = ("digits",)
-"""Datasets whose mirrored images mean something else, or nothing."""
 
-
-def warnings(spec: JobSpec, facts: DatasetFacts, steps: int) -> Iterator[str]:
+def warnings(spec: JobSpec, facts: DatasetFacts) -> Iterator[str]:
     """One sentence each, naming the fields."""
     for warn in _WARNINGS:
         yield from warn(spec, facts)
@@ -29,6 +26,17 @@ def optimizers_of(spec: JobSpec) -> Iterator[tuple[str, OptimizerSpec]]:
                 yield f"optimizers.{name}", optimizer
 
 
+def _used_optimizers(spec: JobSpec) -> Iterator[tuple[str, OptimizerSpec]]:
+    """Without the shared one where each network has its own."""
+    found = list(optimizers_of(spec))
+    yield from found[1:] if len(found) == 3 else found
+
+
+def _optimizer_of(spec: GanSpec, network: str) -> tuple[str, OptimizerSpec]:
+    own: OptimizerSpec | None = getattr(spec.optimizers, network)
+    return (f"optimizers.{network}", own) if own is not None else ("optimizer", spec.optimizer)
+
+
 def _size(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
     channels, resolution, _ = spec.data.image_shape
     if resolution > facts.resolution:
@@ -42,17 +50,33 @@ def _size(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
         yield f"batch_size {spec.batch_size} is more than the {facts.count} images: batches repeat images"
 
 
+def _labels(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
+    if spec.data.drop_suspects and not facts.classes:
+        yield f"data.drop_suspects: {facts.name!r} has no labels that could be suspected; nothing is left out"
+
+
 def _augmentation(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
-    for index, augmentation in enumerate(spec.data.augmentations):
-        path = f"data.augmentations.{index}"
-        if augmentation.kind is AugmentationKind.HORIZONTAL_FLIP and facts.name in _MIRRORING_CHANGES:
-            yield f"{path}: horizontal_flip mirrors {facts.name}, and so they are learnt; so with text"
-        if augmentation.kind in MIXING:
-            yield f"{path}: {augmentation.kind} makes blends, and the model learns to make blends"
+    kinds = {f"data.augmentations.{i}": a.kind for i, a in enumerate(spec.data.augmentations)}
+    if isinstance(spec, GanSpec) and spec.discriminator_augmentation is not None:
+        policy = spec.discriminator_augmentation.policy
+        kinds |= {f"discriminator_augmentation.policy.{i}": kind for i, kind in enumerate(policy)}
+    for path, kind in kinds.items():
+        if kind is AugmentationKind.HORIZONTAL_FLIP and _shows_characters(facts):
+            yield (
+                f"{path}: horizontal_flip mirrors the characters of {facts.name!r}, which then are no "
+                "characters, and the model learns to make them so"
+            )
+        if kind in MIXING:
+            yield f"{path}: {kind} makes blends, and the model learns to make blends"
+
+
+def _shows_characters(facts: DatasetFacts) -> bool:
+    """Whether the classes are digits or letters, whose mirrored images mean something else, or nothing."""
+    return bool(facts.classes) and all(len(name) == 1 and name.isalnum() for name in facts.classes)
 
 
 def _optimizer(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
-    for path, optimizer in optimizers_of(spec):
+    for path, optimizer in _used_optimizers(spec):
         if isinstance(spec, GanSpec) and optimizer.betas is not None and optimizer.betas[0] >= 0.9:
             yield f"{path}.betas: β1 = {optimizer.betas[0]} makes GANs oscillate; 0.5 or 0 is usual"
         if (warmup := optimizer.schedule.warmup_steps or 0) >= total_steps(spec):
@@ -62,21 +86,21 @@ def _optimizer(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
             )
 
 
-def _discriminator(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
+def _constraints(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
     if not isinstance(spec, GanSpec):
         return
     for name, network in (("generator", spec.generator), ("discriminator", spec.discriminator)):
-        own: OptimizerSpec = getattr(spec.optimizers, name) or spec.optimizer
+        path, own = _optimizer_of(spec, name)
         if network.spectral_norm and own.weight_decay:
             yield (
-                f"{name}.spectral_norm with weight_decay {own.weight_decay}: the norm undoes the decay, "
-                "which only raises the effective learning rate"
+                f"{path}.weight_decay {own.weight_decay} with {name}.spectral_norm: the norm undoes the "
+                "decay, which only raises the effective learning rate"
             )
-    judge: OptimizerSpec = spec.optimizers.discriminator or spec.optimizer
-    if spec.discriminator.weight_clip is not None and judge.clip_grad_norm is not None:
+    path, own = _optimizer_of(spec, "discriminator")
+    if spec.discriminator.weight_clip is not None and own.clip_grad_norm is not None:
         yield (
-            "discriminator.weight_clip with clip_grad_norm: clipped weights already bound the gradient; the "
-            "two hide each other's effect"
+            f"{path}.clip_grad_norm with discriminator.weight_clip: clipped weights already bound the "
+            "gradient; the two hide each other's effect"
         )
 
 
@@ -98,20 +122,26 @@ def _evaluation(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
             f"evaluation.scores: {facts.name!r} has no labels to train a classifier on, so nothing is "
             "scored; evaluation.extractor inception scores it"
         )
+    if spec.data.held_out * facts.count < 1:
+        yield (
+            f"data.held_out {spec.data.held_out} of the {facts.count} images is none: evaluation has no "
+            "image that was not trained on"
+        )
     measured = every_steps(evaluation, spec.batch_size)
     stored = every_steps(spec.checkpoints, spec.batch_size)
-    if evaluation.scores and measured % stored:
+    if evaluation.scores and measured % stored and measured < total_steps(spec):
         yield (
-            f"evaluation is due every {measured} steps and checkpoints every {stored}: only those that fall "
-            "together are scored"
+            f"evaluation is due every {measured} steps and checkpoints every {stored}: scores between two "
+            "checkpoints belong to none"
         )
 
 
 _WARNINGS: tuple[Callable[[JobSpec, DatasetFacts], Iterable[str]], ...] = (
     _size,
+    _labels,
     _augmentation,
     _optimizer,
-    _discriminator,
+    _constraints,
     _ema,
     _evaluation,
 )
