@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from service.artifacts import Artifacts
+from service.event_files import event_file_key
 from service.records import checkpoints, events, leases, metrics, samples
 from service.records.events import EventType, Level
 from service.records.metrics import MetricRow
@@ -133,6 +134,12 @@ class Recorder:
         level: Level = "error" if event["level"] == "error" else "warning"
         self._note(EventType.ALERT, event["message"], event["step"], event["data"], level)
 
+    def _logged(self, event: Event) -> None:
+        # The file still grows, so that it is not taken over; what comes behind its size may be half a record.
+        with self._file(event["path"]).open("rb") as file:
+            stored = event_file_key(self._assignment.job_id, self._assignment.attempt)
+            self._artifacts.put_bytes(file.read(event["size_bytes"]), stored)
+
     def _finished(self, event: Event) -> None:
         self._advance(event["step"], event["images"])
         self.finished = True
@@ -169,6 +176,7 @@ HANDLERS: dict[str, Callable[[Recorder, Event], None]] = {
     "saved": Recorder._saved,
     "evaluated": Recorder._evaluated,
     "alert": Recorder._alert,
+    "logged": Recorder._logged,
     "finished": Recorder._finished,
     "error": Recorder._failed,
 }

@@ -4,11 +4,15 @@ import json
 import os
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from worker.failures import failure
+
+if TYPE_CHECKING:
+    from models.tensorboard import TensorBoardWriter  # brings torch
 
 EXIT_ERROR = 1
 EXIT_ORPHANED = 3
@@ -40,10 +44,42 @@ def run(command: dict[str, Any], events: TextIO) -> None:
     dataset, spec = PackedDataset.open(Path(command["dataset"])), load_spec(command["spec"])
     device = resolve_device(command["device"])
 
-    from models.training import event_to_json, train
+    from models.tensorboard import TensorBoardWriter
+    from models.training import Saved, event_to_json, train
 
-    for event in train(spec, dataset, Path(command["out"]), device=device):
-        emit(events, event_to_json(event))
+    out, pace = Path(command["out"]), Pace(time.monotonic())
+    board = TensorBoardWriter(out)
+    try:
+        for event in train(spec, dataset, out, device=device):
+            board.add(event)  # before it is told: whoever hears of a picture moves it
+            emit(events, event_to_json(event))
+            if pace.due(time.monotonic()) or isinstance(event, Saved):
+                emit(events, logged(board, out))
+    finally:
+        emit(events, logged(board, out))
+        board.close()
+
+
+class Pace:
+    """When a file that grows is worth another copy: after ten seconds, or a twentieth of the run so far.
+
+    A run of days would otherwise have its file copied ten thousand times.
+    """
+
+    def __init__(self, began: float) -> None:
+        self._began = self._last = began
+
+    def due(self, now: float) -> bool:
+        if now - self._last < max(10.0, (now - self._began) / 20):
+            return False
+        self._last = now
+        return True
+
+
+def logged(board: "TensorBoardWriter", out: Path) -> dict[str, Any]:
+    """The event that tells of the TensorBoard file; its first `size_bytes` are whole records."""
+    size = board.flush()
+    return {"type": "logged", "path": str(board.path.relative_to(out)), "size_bytes": size}
 
 
 def reserve_stdout() -> TextIO:

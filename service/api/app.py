@@ -20,6 +20,7 @@ from service.api import (
     prometheus,
     samples,
     schema,
+    tensorboard,
 )
 from service.api.connections import CloseUnread
 from service.api.dependencies import Parts, known_parameters_only, require_key
@@ -53,7 +54,7 @@ TAGS = {
 KEYED_ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     *(
         ("/v1", resource.router)
-        for resource in (jobs, metrics, events, samples, checkpoints, images, datasets, presets)
+        for resource in (jobs, metrics, tensorboard, events, samples, checkpoints, images, datasets, presets)
     ),
     ("", prometheus.router),
 )

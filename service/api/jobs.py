@@ -219,7 +219,7 @@ def _replies(session: Session, links: LinkMaker, rows: Sequence[Job]) -> list[Jo
 
 def _reply(row: Job, links: LinkMaker, best: str | None, last: str | None) -> JobReply:
     own = f"/v1/jobs/{row.id}"
-    pages = ("metrics", "metrics.png", "events", "samples", "checkpoints", "cancel")
+    pages = ("metrics", "metrics.png", "tensorboard", "events", "samples", "checkpoints", "cancel")
     return JobReply(
         id=row.id,
         name=row.name,
