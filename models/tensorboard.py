@@ -17,7 +17,7 @@ from models.training.events import Alert, Evaluated, Event, Progress, Sampled, S
 
 FOLDER = "tensorboard"
 _QUEUE = 1000  # records that may wait for the writing thread before `add` does
-_RGB = 3
+_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of a PNG's colour types
 
 
 class TensorBoardWriter:
@@ -64,8 +64,10 @@ class TensorBoardWriter:
         self._write([Summary.Value(tag=name, simple_value=value) for name, value in values.items()], step)
 
     def _image(self, tag: str, png: bytes, step: int) -> None:
-        width, height = struct.unpack(">II", png[16:24])  # of the header, which is the first chunk of a PNG
-        image = Summary.Image(width=width, height=height, colorspace=_RGB, encoded_image_string=png)
+        width, height, _, colour_type = struct.unpack(">IIBB", png[16:26])  # a PNG begins with its header
+        image = Summary.Image(
+            width=width, height=height, colorspace=_CHANNELS[colour_type], encoded_image_string=png
+        )
         self._write([Summary.Value(tag=tag, image=image)], step)
 
     def _text(self, tag: str, markdown: str, step: int) -> None:
