@@ -1,93 +1,126 @@
-"""The recipe of a GAN: a discriminator phase, then a generator phase on the same noise."""
+"""The recipe of a GAN: a discriminator phase, lazy penalties, then a generator phase on the same noise."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models.losses.adversarial import ADVERSARIAL
+from models.networks.spectral import add_spectral_norm, iterate_spectral_norms
 from models.spec import GanSpec, total_steps
 from models.spec.optimizer import OptimizerSpec
+from models.spec.training import Precision
 from models.training.ema import Ema
+from models.training.gan_game import Game
+from models.training.gan_penalties import WeightedPenalty
 from models.training.optimizer import LearningRate, build_optimizer
 from models.training.recipe import Batch, Losses, Phase, Recipe
 
 
 def gan_recipe(spec: GanSpec, networks: dict[str, nn.Module], noise: torch.Generator) -> Recipe:
-    """Alternate one update of D and one of G (Goodfellow et al. 2014, algorithm 1).
+    """Alternate `discriminator_steps` updates of D and one of G (Goodfellow et al. 2014, algorithm 1).
 
-    Both phases share one forward pass of G: its graph, built for D's phase, is walked in G's.
+    D's phase adds the penalties of every step to its loss; each lazy one is a phase of its own, with D's
+    optimizer. Adds spectral norm to the networks that the spec asks it of.
     """
     generator, discriminator = networks["generator"], networks["discriminator"]
-    adversarial = ADVERSARIAL[spec.loss.kind, spec.discriminator.output]
-    # With accumulation the graphs of all parts would lie in memory at once; then G runs again.
-    shares_forward = spec.accumulation == 1
-
-    def draw(images_BCHW: Tensor, labels_B: Tensor) -> Batch:
-        shape = (len(images_BCHW), spec.generator.nz)
-        latents_BZ = torch.randn(shape, generator=noise, device=images_BCHW.device)
-        return {"images": images_BCHW, "latents": latents_BZ}
-
-    def discriminator_loss(batch: Batch, step: int) -> Losses:
-        with torch.set_grad_enabled(shares_forward):
-            fakes_BCHW = generator(batch["latents"])
-        if shares_forward:
-            batch["fakes"] = fakes_BCHW
-        real_B, fake_B = discriminator(batch["images"]), discriminator(fakes_BCHW.detach())
-        loss = adversarial.discriminator(real_B, fake_B)
-        return {"loss/discriminator": loss, "output/real": real_B.mean(), "output/fake": fake_B.mean()}
-
-    def generator_loss(batch: Batch, step: int) -> Losses:
-        fakes_BCHW = batch.pop("fakes") if shares_forward else generator(batch["latents"])
-        return {"loss/generator": adversarial.generator(discriminator(fakes_BCHW))}
-
-    def evaluate(
-        held_out_BCHW: Tensor, held_out_B: Tensor, trained_BCHW: Tensor, trained_B: Tensor
-    ) -> dict[str, Tensor]:
-        """D's mean output: held-out far below trained-on means that D knows its images by heart."""
-        outputs = {"held_out": held_out_BCHW, "trained": trained_BCHW}
-        with _statistics_kept(discriminator):
-            return {f"evaluation/output_{name}": discriminator(x).mean() for name, x in outputs.items()}
-
+    # Ahead of optimizers and average, which take hold of the parameters that it makes.
+    for network, normed in (
+        (generator, spec.generator.spectral_norm),
+        (discriminator, spec.discriminator.spectral_norm),
+    ):
+        if normed:
+            add_spectral_norm(network)
+    game = Game(spec, networks, noise)
+    device_type = next(generator.parameters()).device.type
     return Recipe(
         networks=networks,
         phases=(
-            _phase("discriminator", spec, discriminator, spec.optimizers.discriminator, discriminator_loss),
-            _phase("generator", spec, generator, spec.optimizers.generator, generator_loss),
+            *_discriminator_phases(spec, discriminator, game),
+            _generator_phase(spec, generator, game),
         ),
-        draw=draw,
-        evaluate=evaluate,
+        draw=game.draw,
+        evaluate=game.evaluate,
         sampling="generator",
         ema=Ema(generator, spec.ema) if spec.ema else None,
+        scaler=torch.amp.GradScaler(device_type) if spec.precision is Precision.FP16 else None,
+        state=game.ada.state() if game.ada else {},
     )
 
 
-@contextmanager
-def _statistics_kept(network: nn.Module) -> Iterator[None]:
-    """BatchNorm judges by the batch, as in training, and has the same running statistics afterwards."""
-    kept = [buffer.clone() for buffer in network.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in zip(network.buffers(), kept, strict=True):
-            buffer.copy_(value)
+def _discriminator_phases(spec: GanSpec, network: nn.Module, game: Game) -> tuple[Phase, ...]:
+    """D's phase, and one for each lazy penalty: all update D by one optimizer."""
+    penalties = [WeightedPenalty(penalty, game, total_steps(spec)) for penalty in spec.penalties]
+
+    def loss(batch: Batch, step: int) -> Losses:
+        losses = game.discriminator_loss(batch, step)
+        for penalty in penalties:
+            if penalty.spec.every == 1:
+                losses |= penalty.loss(batch, step)
+        return losses
+
+    def constrain() -> None:
+        if spec.discriminator.weight_clip is not None:
+            _clip_weights(network, spec.discriminator.weight_clip)
+        if spec.discriminator.spectral_norm:
+            iterate_spectral_norms(network)
+
+    def constrain_and_adjust() -> None:
+        constrain()
+        if game.ada:
+            game.ada.adjust()
+
+    own = spec.optimizers.discriminator or spec.optimizer
+    phase = _phase("discriminator", spec, network, own, loss, rescaling=spec.lazy_rescaling or 1.0)
+    lazy = [
+        replace(
+            phase,
+            name=str(penalty.spec.kind),
+            loss=penalty.loss,
+            every=penalty.spec.every,
+            after=constrain,
+        )
+        for penalty in penalties
+        if penalty.spec.every > 1
+    ]
+    return replace(phase, after=constrain_and_adjust), *lazy
+
+
+def _generator_phase(spec: GanSpec, network: nn.Module, game: Game) -> Phase:
+    """G's phase. Its spectral norms are iterated behind the update: ahead of it, D's phase has built on them
+    the graph that this one walks."""
+
+    def constrain() -> None:
+        if spec.generator.spectral_norm:
+            iterate_spectral_norms(network)
+
+    own = spec.optimizers.generator or spec.optimizer
+    phase = _phase("generator", spec, network, own, game.generator_loss)
+    return replace(phase, every=spec.discriminator_steps, after=constrain)
 
 
 def _phase(
     name: str,
     spec: GanSpec,
     network: nn.Module,
-    own: OptimizerSpec | None,
+    optimizer: OptimizerSpec,
     loss: Callable[[Batch, int], Losses],
+    *,
+    rescaling: float = 1.0,
 ) -> Phase:
-    optimizer = own or spec.optimizer
     return Phase(
         name=name,
         network=network,
-        optimizer=build_optimizer(network, optimizer),
-        learning_rate=LearningRate(optimizer, total_steps(spec)),
+        optimizer=build_optimizer(network, optimizer, rescaling=rescaling),
+        learning_rate=LearningRate(optimizer, total_steps(spec), rescaling),
         loss=loss,
         clip_grad_norm=optimizer.clip_grad_norm,
         clip_grad_value=optimizer.clip_grad_value,
     )
+
+
+@torch.no_grad()
+def _clip_weights(network: nn.Module, most: float) -> None:
+    """All parameters, biases among them, as the code of Arjovsky et al. 2017 does."""
+    for parameter in network.parameters():
+        parameter.clamp_(-most, most)
