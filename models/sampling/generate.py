@@ -1,5 +1,6 @@
-"""Images from a trained network; image i depends on the network, its own seed and the sampler alone."""
+"""Images from a trained network: image i depends on the network, its own seed and label, and the sampler."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -42,32 +43,76 @@ def generate(
     global generator.
 
     Alone or among others, the same seed gives a GAN's image to the last bit; a diffusion model's may differ
-    by 1/255. Raises SamplingError.
+    by 1/255. `labels` are the classes to show, one a seed, of a conditional model; left out, `labels_of` says
+    them. Raises SamplingError.
     """
-    if labels is not None:
-        raise SamplingError(
-            "This model was trained without labels and makes no chosen class: leave labels out."
-        )
     if errors := sampler_errors(spec, sampler):
         raise SamplingError("; ".join(f"{error.path} {error.message}" for error in errors))
+    labels_N = _labels(spec, seeds, labels)
     network = networks[SAMPLING_NETWORKS[spec.family]]
     if device is not None:
         network.to(device)
     with _evaluating(network), torch.no_grad():
         if isinstance(spec, GanSpec):
-            chunks = _from_generator(network, spec, seeds, progress)
+            chunks = _from_generator(network, spec, seeds, labels_N, progress)
         else:
-            chunks = _from_denoiser(network, spec, seeds, sampler_of(spec, sampler), progress)
+            chunks = _from_denoiser(network, spec, seeds, labels_N, sampler_of(spec, sampler), progress)
         return _collect(chunks, spec)
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] to bytes on the CPU, rounded as diffusers' pipelines round; SamplingError on NaN."""
+def labels_of(spec: JobSpec, seeds: Sequence[int]) -> list[int] | None:
+    """The classes that a conditional model shows where none are asked for; None of a model without labels.
+
+    Each follows from its seed alone. As many seeds in a row as there are classes, the first a multiple of
+    that, have every class once; the seeds of a coarser pattern, all even ones say, are spread over the
+    classes by a hash.
+    """
+    if spec.conditional is None:
+        return None
+    classes = _classes(spec)
+    return [(seed + _hash(seed // classes)) % classes for seed in seeds]
+
+
+def _hash(number: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"label/{number}".encode()).digest()[:8])
+
+
+def _classes(spec: JobSpec) -> int:
+    if spec.conditional is None or spec.conditional.classes is None:
+        raise ValueError("the spec is not resolved: conditional.classes is missing")
+    return spec.conditional.classes
+
+
+def _labels(spec: JobSpec, seeds: Sequence[int], asked: Sequence[int] | None) -> Tensor | None:
+    """Labels (N,) on the CPU, those asked for or each seed's own; None for a model without."""
+    if spec.conditional is None:
+        if asked is not None:
+            raise SamplingError(
+                "This model was trained without labels and makes no chosen class: leave labels out."
+            )
+        return None
+    classes = _classes(spec)
+    if asked is None:
+        return torch.tensor(labels_of(spec, seeds), dtype=torch.long)
+    if len(asked) != len(seeds):
+        raise SamplingError(
+            f"There are {len(asked)} labels for {len(seeds)} images: give one a seed, or none."
+        )
+    if wrong := [label for label in asked if not 0 <= label < classes]:
+        raise SamplingError(
+            f"Label {wrong[0]} is none of this model's: it has {classes} classes, 0 to {classes - 1}."
+        )
+    return torch.tensor(asked, dtype=torch.long)
+
+
+def to_uint8(images: Tensor, value_range: tuple[float, float] = (-1, 1)) -> Tensor:
+    """Images in a range to bytes on the CPU, rounded as diffusers' pipelines round; SamplingError on NaN."""
     if not images.isfinite().all():
         raise SamplingError(
             "The network returns NaN or infinity: its training diverged. Use an earlier checkpoint."
         )
-    return ((images / 2 + 0.5).clamp(0, 1).cpu() * 255).round().to(torch.uint8)
+    low, high = value_range
+    return (((images - low) / (high - low)).clamp(0, 1).cpu() * 255).round().to(torch.uint8)
 
 
 @contextmanager
@@ -86,39 +131,56 @@ def _collect(chunks: Iterator[Tensor], spec: JobSpec) -> Tensor:
 
 
 def _from_generator(
-    network: nn.Module, spec: GanSpec, seeds: Sequence[int], progress: Progress | None
+    network: nn.Module,
+    spec: GanSpec,
+    seeds: Sequence[int],
+    labels_N: Tensor | None,
+    progress: Progress | None,
 ) -> Iterator[Tensor]:
     device = next(network.parameters()).device
     starts = range(0, len(seeds), GAN_CHUNK)
     for done, start in enumerate(starts, 1):
-        latents = torch.zeros(GAN_CHUNK, spec.generator.nz)
-        own = initial_noise(seeds[start : start + GAN_CHUNK], (spec.generator.nz,))
-        latents[: len(own)] = own
-        images = to_uint8(network(latents.to(device))[: len(own)])
+        chunk = slice(start, start + GAN_CHUNK)
+        noise = initial_noise(seeds[chunk], (spec.generator.nz,))
+        told = () if labels_N is None else (_padded(labels_N[chunk]).to(device),)
+        images = network(_padded(noise).to(device), *told)[: len(noise)]
+        images = to_uint8(images, spec.data.range)
         if progress is not None:
             progress(done, len(starts))
         yield images
+
+
+def _padded(rows: Tensor) -> Tensor:
+    """GAN_CHUNK rows: these, then zeros."""
+    full = rows.new_zeros(GAN_CHUNK, *rows.shape[1:])
+    full[: len(rows)] = rows
+    return full
 
 
 def _from_denoiser(
     network: nn.Module,
     spec: DiffusionSpec,
     seeds: Sequence[int],
+    labels_N: Tensor | None,
     sampler: SamplerSpec,
     progress: Progress | None,
 ) -> Iterator[Tensor]:
-    from models.sampling.samplers import denoise  # here: a GAN does without diffusers
+    # Here: a GAN does without diffusers.
+    from models.sampling.samplers import Labels, Start, denoise, evaluations
 
     device = next(network.parameters()).device
-    total, done = sampler.steps * -(-len(seeds) // DIFFUSION_CHUNK), 0
+    size = DIFFUSION_CHUNK if sampler.guidance_scale == 1 else DIFFUSION_CHUNK // 2  # it doubles each batch
+    total, done = evaluations(sampler) * -(-len(seeds) // size), 0
 
-    def after_step() -> None:
+    def after_evaluation() -> None:
         nonlocal done
         done += 1
         if progress is not None:
             progress(done, total)
 
-    for start in range(0, len(seeds), DIFFUSION_CHUNK):
-        sources = generators(seeds[start : start + DIFFUSION_CHUNK])
-        noise = draw(sources, spec.data.image_shape).to(device)
-        yield to_uint8(denoise(network, noise, sources, spec, sampler, after_step))
+    for start in range(0, len(seeds), size):
+        chunk = slice(start, start + size)
+        sources = generators(seeds[chunk])
+        noise = Start(draw(sources, spec.data.image_shape).to(device), sources)
+        labels = None if labels_N is None else Labels(labels_N[chunk].to(device), _classes(spec))
+        yield to_uint8(denoise(network, noise, spec, sampler, labels, after_evaluation))

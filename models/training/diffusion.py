@@ -1,41 +1,45 @@
 """The recipe of a diffusion model: one phase that learns to undo noise."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.losses.denoising import TARGETS, noised
-from models.networks.noise_schedule import noise_scheduler
+from models.losses.denoising import weighted_mse
 from models.spec import DiffusionSpec, total_steps
+from models.spec.training import Precision
 from models.training.ema import Ema
 from models.training.optimizer import LearningRate, build_optimizer
+from models.training.processes import PROCESSES
 from models.training.recipe import Batch, Losses, Phase, Recipe
 
 _EVALUATION_SEED = 0
 
 
 def diffusion_recipe(spec: DiffusionSpec, networks: dict[str, nn.Module], noise: torch.Generator) -> Recipe:
-    """Minimise the mean squared error of the prediction (Ho et al. 2020, algorithm 1)."""
+    """Minimise the weighted squared error of what the network predicts of noised images.
+
+    A conditional model is not told some of the labels, so that it also learns the images of all classes
+    together (Ho & Salimans 2022, algorithm 1).
+    """
     network = networks["network"]
     ema = Ema(network, spec.ema) if spec.ema else None
-    if spec.loss.prediction is None:
-        raise ValueError("the spec is not resolved: loss.prediction is missing")
-    target = TARGETS[spec.loss.prediction]
     device = next(network.parameters()).device
-    alphas_cumprod_T = noise_scheduler(spec).alphas_cumprod.to(device)
+    process = PROCESSES[spec.noise_schedule.kind](spec, device)
 
-    def drawn(images_BCHW: Tensor, source: torch.Generator) -> Batch:
-        timesteps_B = torch.randint(
-            len(alphas_cumprod_T), (len(images_BCHW),), generator=source, device=source.device
-        )
+    def drawn(images_BCHW: Tensor, labels_B: Tensor, source: torch.Generator) -> Batch:
+        times_B = process.draw_times(len(images_BCHW), source)
         noise_BCHW = torch.randn(images_BCHW.shape, generator=source, device=source.device)
-        return {"images": images_BCHW, "noise": noise_BCHW.to(device), "timesteps": timesteps_B.to(device)}
+        batch = {"images": images_BCHW, "noise": noise_BCHW.to(device), "times": times_B.to(device)}
+        if spec.conditional is not None:
+            batch["labels"] = some_dropped(labels_B.to(device), spec, source)
+        return batch
 
     def loss(batch: Batch, denoiser: nn.Module) -> Tensor:
-        images_BCHW, noise_BCHW, timesteps_B = batch["images"], batch["noise"], batch["timesteps"]
-        alphas_B = alphas_cumprod_T[timesteps_B]
-        predicted_BCHW = denoiser(noised(images_BCHW, noise_BCHW, alphas_B), timesteps_B)
-        return F.mse_loss(predicted_BCHW.float(), target(images_BCHW, noise_BCHW, alphas_B))
+        images_BCHW, noise_BCHW, times_B = batch["images"], batch["noise"], batch["times"]
+        labels = (batch["labels"],) if "labels" in batch else ()
+        noised_BCHW = process.inputs(images_BCHW, noise_BCHW, times_B)
+        predicted_BCHW = denoiser(noised_BCHW, process.network_times(times_B), *labels)
+        target_BCHW = process.target(images_BCHW, noise_BCHW, times_B)
+        return weighted_mse(predicted_BCHW, target_BCHW, process.weight(times_B))
 
     def denoising_loss(batch: Batch, step: int) -> Losses:
         return {"loss/denoising": loss(batch, network)}
@@ -47,11 +51,12 @@ def diffusion_recipe(spec: DiffusionSpec, networks: dict[str, nn.Module], noise:
         denoiser = ema.network if ema else network
         was_training = denoiser.training
         denoiser.eval()  # no dropout
+        groups = {"held_out": (held_out_BCHW, held_out_B), "trained": (trained_BCHW, trained_B)}
         losses = {
             f"evaluation/denoising_{name}": loss(
-                drawn(images, torch.Generator().manual_seed(_EVALUATION_SEED)), denoiser
+                drawn(images, labels, torch.Generator().manual_seed(_EVALUATION_SEED)), denoiser
             )
-            for name, images in {"held_out": held_out_BCHW, "trained": trained_BCHW}.items()
+            for name, (images, labels) in groups.items()
         }
         denoiser.train(was_training)
         return losses
@@ -63,12 +68,22 @@ def diffusion_recipe(spec: DiffusionSpec, networks: dict[str, nn.Module], noise:
         learning_rate=LearningRate(spec.optimizer, total_steps(spec)),
         loss=denoising_loss,
         clip_grad_norm=spec.optimizer.clip_grad_norm,
+        clip_grad_value=spec.optimizer.clip_grad_value,
     )
     return Recipe(
         networks=networks,
         phases=(phase,),
-        draw=lambda images_BCHW, labels_B: drawn(images_BCHW, noise),
+        draw=lambda images_BCHW, labels_B: drawn(images_BCHW, labels_B, noise),
         evaluate=evaluate,
         sampling="network",
         ema=ema,
+        scaler=torch.amp.GradScaler(device.type) if spec.precision is Precision.FP16 else None,
     )
+
+
+def some_dropped(labels_B: Tensor, spec: DiffusionSpec, source: torch.Generator) -> Tensor:
+    """Labels, each with probability `label_dropout` replaced by the number of classes: no label."""
+    if spec.conditional is None or spec.conditional.classes is None or spec.conditional.label_dropout is None:
+        raise ValueError("the spec is not resolved: a field of conditional is missing")
+    chances_B = torch.rand(len(labels_B), generator=source, device=source.device).to(labels_B.device)
+    return labels_B.masked_fill(chances_B < spec.conditional.label_dropout, spec.conditional.classes)

@@ -17,7 +17,7 @@ from models.sampling.samplers import SAMPLERS
 from models.spec import BUILTIN_DATASETS, DiffusionSpec, JobSpec, SamplerKind, SamplerSpec
 
 STOCHASTIC = [SamplerSpec(kind=SamplerKind.DDPM, steps=8), SamplerSpec(steps=5, eta=0.7)]
-DETERMINISTIC = SamplerSpec(steps=5)
+DETERMINISTIC = SamplerSpec(kind=SamplerKind.DDIM, steps=5)
 
 
 def _spec(raw: Mapping[str, Any]) -> JobSpec:
