@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from models.spec import SamplerSpec
 from service.api.replies import CHECKPOINT, IMAGES, JOB, MOMENT, SHA256, ErrorReply, Urls, example
-from service.records.status import ImageStatus
+from service.records.status import RequestStatus
 
 
 class CheckpointReply(BaseModel):
@@ -73,7 +73,7 @@ class ImageBatchReply(BaseModel):
     id: str
     object: Literal["image_batch"] = "image_batch"
     checkpoint_id: str
-    status: ImageStatus
+    status: RequestStatus
     format: Literal["png", "jpeg", "webp"]
     layout: Literal["separate", "grid"]
     sampler: SamplerSpec | None = Field(

@@ -17,12 +17,12 @@ from service.api.waiting import wait_until
 from service.errors import AtelierError, Conflict, NotFound
 from service.queue import images_channel
 from service.records import checkpoints, images, jobs
-from service.records.status import ImageStatus
+from service.records.status import RequestStatus
 from service.records.tables import ImageBatch
 
 router = APIRouter(tags=["images"])
 
-OVER = frozenset({ImageStatus.SUCCEEDED, ImageStatus.FAILED})
+OVER = frozenset({RequestStatus.SUCCEEDED, RequestStatus.FAILED})
 
 
 def _preferences(request: Request, settings: ServiceSettings) -> Preferences:
@@ -90,12 +90,12 @@ async def create_images(
                 wish.wait_seconds,
             )
     headers = {} if wish.applied is None else {"Preference-Applied": wish.applied}
-    if batch.status == ImageStatus.FAILED:
+    if batch.status == RequestStatus.FAILED:
         raise _failure(batch)
-    if batch.status == ImageStatus.SUCCEEDED and wants_picture:
+    if batch.status == RequestStatus.SUCCEEDED and wants_picture:
         return await run_in_threadpool(_picture, request, artifacts, batch, links, headers)
     reply = _reply(batch, links)
-    if batch.status != ImageStatus.SUCCEEDED:
+    if batch.status != RequestStatus.SUCCEEDED:
         response.status_code = 202
         headers["Location"] = reply.urls["self"]
     response.headers.update(headers)
@@ -124,7 +124,7 @@ def download_image(
 ) -> Response:
     """`0.png` is the first image and `grid.png` all of them; the end of the name is the batch's `format`."""
     batch = _read(database, image_id)
-    if batch.status != ImageStatus.SUCCEEDED:
+    if batch.status != RequestStatus.SUCCEEDED:
         raise Conflict(
             "images_not_ready",
             f"The images {image_id!r} are {batch.status.value}.",

@@ -1,7 +1,7 @@
 """Stored networks: every checkpoint that is listed here was complete, and hashed, before it was recorded."""
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -11,11 +11,9 @@ from service.records import events
 from service.records.events import EventType
 from service.records.ids import plausible
 from service.records.leases import fence
+from service.records.merit import best_by, is_own, merit
 from service.records.pages import Page, newest_first
 from service.records.tables import Checkpoint, Job
-
-# The score that says which checkpoint of a job is best: lower is better.
-BEST_BY = "fid"
 
 
 class Flagged(NamedTuple):
@@ -36,8 +34,11 @@ def add(
     size_bytes: int,
     sha256: str,
     scores: Mapping[str, float] | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> Checkpoint | None:
     """Records a stored checkpoint, with its event; None: the job is no longer this attempt's.
+
+    `scores` are those of the job's own evaluation at this step, where it came first; see `set_scores`.
 
     A step that an earlier attempt has saved keeps its id. A new one is progress, which forgives lost leases.
     """
@@ -51,7 +52,9 @@ def add(
             execution_options={"synchronize_session": False},
         )
     found.images, found.artifact, found.size_bytes, found.sha256 = images, artifact, size_bytes, sha256
-    found.scores = dict(scores or {})
+    _fill(found, {}, None, None)
+    if scores is not None:
+        _fill(found, scores, details, best_by(_spec(session, job_id)))
     session.add(found)
     session.flush()
     events.add(
@@ -63,6 +66,51 @@ def add(
         data={"checkpoint_id": found.id, "images": images, "size_bytes": size_bytes},
     )
     return found
+
+
+def set_scores(
+    session: Session,
+    job_id: str,
+    *,
+    attempt: int,
+    step: int,
+    scores: Mapping[str, float],
+    details: Mapping[str, Any],
+) -> bool:
+    """Stores what the job's own evaluation measured at a step; False: no checkpoint of that step is stored.
+
+    False as well where the job is no longer this attempt's.
+    """
+    if not fence(session, job_id, attempt):
+        return False
+    found = session.scalar(select(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step == step))
+    if found is None:
+        return False
+    _fill(found, scores, details, best_by(_spec(session, job_id)))
+    return True
+
+
+def offer_scores(
+    session: Session,
+    checkpoint_id: str,
+    request: Mapping[str, Any],
+    scores: Mapping[str, float],
+    details: Mapping[str, Any],
+) -> None:
+    """Takes what an evaluation measured on request, unless the checkpoint has scores of other settings.
+
+    Those with the settings of the job's own evaluation are always taken, and they alone rank it.
+    """
+    found = session.scalar(select(Checkpoint).where(Checkpoint.id == checkpoint_id).with_for_update())
+    if found is None:
+        return
+    spec = _spec(session, found.job_id)
+    own = is_own(spec, request)
+    same = found.score_details is not None and _settings(found.score_details) == _settings(details)
+    if same:
+        scores, details = {**found.scores, **scores}, {**(found.score_details or {}), **details}
+    if same or own or found.score_details is None:
+        _fill(found, scores, details, best_by(spec) if own else None)
 
 
 def get(session: Session, checkpoint_id: str) -> Checkpoint:
@@ -88,10 +136,10 @@ def page(
 
 def flags(session: Session, job_ids: Collection[str]) -> dict[str, Flagged]:
     """The best and the last checkpoint of each job that has one; without scores the best is the last."""
-    score = Checkpoint.scores[BEST_BY].as_float()
+    score = Checkpoint.merit
     by_step = func.row_number().over(partition_by=Checkpoint.job_id, order_by=Checkpoint.step.desc())
     by_score = func.row_number().over(
-        partition_by=Checkpoint.job_id, order_by=(score.is_(None), score, Checkpoint.step.desc())
+        partition_by=Checkpoint.job_id, order_by=(score.is_(None), score.desc(), Checkpoint.step.desc())
     )
     ranked = (
         select(Checkpoint.id, Checkpoint.job_id, by_step.label("by_step"), by_score.label("by_score"))
@@ -106,3 +154,21 @@ def flags(session: Session, job_ids: Collection[str]) -> dict[str, Flagged]:
         if row.by_step == 1:
             last[row.job_id] = row.id
     return {job_id: Flagged(best[job_id], last[job_id]) for job_id in last}
+
+
+def _spec(session: Session, job_id: str) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = session.scalars(select(Job.spec).where(Job.id == job_id)).one()
+    return spec
+
+
+def _fill(
+    row: Checkpoint, scores: Mapping[str, float], details: Mapping[str, Any] | None, by: str | None
+) -> None:
+    row.scores = dict(scores)
+    row.score_details = None if details is None else dict(details)
+    row.merit = merit(scores, by)
+
+
+def _settings(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to be the same for scores to be comparable: all but what was found."""
+    return {name: value for name, value in details.items() if name != "class_histogram"}

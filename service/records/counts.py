@@ -1,17 +1,18 @@
-"""How many jobs, datasets and image requests there are in each state."""
+"""How many jobs, datasets, image requests and evaluations there are in each state."""
 
 from enum import StrEnum
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.records.status import DatasetStatus, ImageStatus, JobStatus
-from service.records.tables import Dataset, ImageBatch, Job
+from service.records.status import DatasetStatus, JobStatus, RequestStatus
+from service.records.tables import Dataset, Evaluation, ImageBatch, Job
 
-STATES: dict[str, tuple[type[Job] | type[Dataset] | type[ImageBatch], type[StrEnum]]] = {
+STATES: dict[str, tuple[type[Job] | type[Dataset] | type[ImageBatch] | type[Evaluation], type[StrEnum]]] = {
     "jobs": (Job, JobStatus),
     "datasets": (Dataset, DatasetStatus),
-    "image_batches": (ImageBatch, ImageStatus),
+    "image_batches": (ImageBatch, RequestStatus),
+    "evaluations": (Evaluation, RequestStatus),
 }
 
 

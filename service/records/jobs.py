@@ -45,7 +45,10 @@ __all__ = [
 
 
 def create(session: Session, spec: Mapping[str, Any], warnings: Sequence[str], steps: int) -> Job:
-    """A new queued job for a resolved spec; publish its id after the transaction has committed."""
+    """A new queued job for a resolved spec; publish its id after the transaction has committed.
+
+    Each warning is an event, too.
+    """
     job = Job(
         name=str(spec.get("name") or spec.get("preset") or spec["family"]),
         spec=dict(spec),
@@ -59,6 +62,8 @@ def create(session: Session, spec: Mapping[str, Any], warnings: Sequence[str], s
     session.add(job)
     session.flush()
     events.add(session, job.id, EventType.QUEUED, "The job waits for a worker.")
+    for warning in warnings:
+        events.add(session, job.id, EventType.ALERT, warning, level="warning")
     return job
 
 

@@ -1,4 +1,4 @@
-"""The states of jobs, datasets and images, and the moves between them that are allowed."""
+"""The states of jobs, datasets and requests, and the moves between them that are allowed."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -21,7 +21,9 @@ class DatasetStatus(StrEnum):
     FAILED = "failed"
 
 
-class ImageStatus(StrEnum):
+class RequestStatus(StrEnum):
+    """Of images and evaluations that are asked of a checkpoint."""
+
     QUEUED = "queued"
     RUNNING = "running"
     SUCCEEDED = "succeeded"

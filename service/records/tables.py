@@ -13,11 +13,11 @@ from sqlalchemy import (
     String,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from service.records.columns import CleanText, Id, Json, UtcDateTime, clock
 from service.records.ids import new_id
-from service.records.status import DatasetStatus, ImageStatus, JobStatus
+from service.records.status import DatasetStatus, JobStatus, RequestStatus
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -43,8 +43,8 @@ class Table(DeclarativeBase):
         DatasetStatus: Enum(
             DatasetStatus, native_enum=False, length=16, values_callable=lambda kind: [s.value for s in kind]
         ),
-        ImageStatus: Enum(
-            ImageStatus, native_enum=False, length=16, values_callable=lambda kind: [s.value for s in kind]
+        RequestStatus: Enum(
+            RequestStatus, native_enum=False, length=16, values_callable=lambda kind: [s.value for s in kind]
         ),
     }
 
@@ -136,7 +136,10 @@ class Sample(Table):
 
 
 class Checkpoint(Table):
-    """Stored networks that can be loaded."""
+    """Stored networks that can be loaded.
+
+    `merit` ranks those of one job by its spec's `evaluation.best_by`: more is better, null is not measured.
+    """
 
     __tablename__ = "checkpoints"
     __table_args__ = (UniqueConstraint("job_id", "step"),)
@@ -149,6 +152,8 @@ class Checkpoint(Table):
     size_bytes: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))
     scores: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    score_details: Mapped[dict[str, Any] | None]
+    merit: Mapped[float | None]
     pinned: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=clock())
 
@@ -183,15 +188,16 @@ class Dataset(Table):
     finished_at: Mapped[datetime | None]
 
 
-class ImageBatch(Table):
-    """Images asked of a checkpoint, and where they are once made."""
+class Requested:
+    """The columns of what is asked of a checkpoint and done by a worker in one go."""
 
-    __tablename__ = "image_batches"
-    __table_args__ = (Index(None, "status", "published_at"), Index(None, "checkpoint_id"))
+    @declared_attr.directive
+    def __table_args__(cls) -> tuple[Index, ...]:  # noqa: N805
+        return (Index(None, "status", "published_at"), Index(None, "checkpoint_id"))
 
-    id: Mapped[str] = mapped_column(Id, primary_key=True, default=lambda: new_id("img"))
+    id: Mapped[str]
     checkpoint_id: Mapped[str] = mapped_column(Id, ForeignKey("checkpoints.id", ondelete="CASCADE"))
-    status: Mapped[ImageStatus] = mapped_column(default=ImageStatus.QUEUED)
+    status: Mapped[RequestStatus] = mapped_column(default=RequestStatus.QUEUED)
     request: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
@@ -203,6 +209,22 @@ class ImageBatch(Table):
     created_at: Mapped[datetime] = mapped_column(default=clock())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class ImageBatch(Requested, Table):
+    """Images asked of a checkpoint, and where they are once made."""
+
+    __tablename__ = "image_batches"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=lambda: new_id("img"))
+
+
+class Evaluation(Requested, Table):
+    """Scores asked of a checkpoint, and what they are once measured."""
+
+    __tablename__ = "evaluations"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=lambda: new_id("eval"))
 
 
 class ApiKey(Table):

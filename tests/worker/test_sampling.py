@@ -17,7 +17,7 @@ from models.spec import load_spec
 from models.spec.data import BUILTIN_DATASETS
 from service.errors import Unavailable
 from service.records import checkpoints, images
-from service.records.status import ImageStatus
+from service.records.status import RequestStatus
 from service.records.tables import ImageBatch
 from tests.worker.conftest import Training
 from worker import sampling
@@ -58,7 +58,7 @@ def test_an_image_is_the_same_alone_and_among_others(
     checkpoint = create_checkpoint()
     together, alone = ask_images(checkpoint, list(range(20))), ask_images(checkpoint, [17])
     sampler.ring()
-    assert row(resources, together).status == row(resources, alone).status == ImageStatus.SUCCEEDED
+    assert row(resources, together).status == row(resources, alone).status == RequestStatus.SUCCEEDED
     assert pictures(resources, alone)[17] == pictures(resources, together)[17]
     assert len(set(pictures(resources, together).values())) == 20
 
@@ -146,7 +146,7 @@ def test_a_lease_that_cannot_be_renewed_once_costs_no_images(
     monkeypatch.setattr(images, "renew", away)
     sampler.ring()
     assert tried
-    assert row(resources, asked).status == ImageStatus.SUCCEEDED
+    assert row(resources, asked).status == RequestStatus.SUCCEEDED
 
 
 @SQLITE
@@ -171,7 +171,7 @@ def test_every_row_is_made_once_however_many_ring(
     for thread in threads:
         thread.join()
     rows = [row(resources, image_id) for image_id in asked]
-    assert {(found.status, found.attempt) for found in rows} == {(ImageStatus.SUCCEEDED, 1)}
+    assert {(found.status, found.attempt) for found in rows} == {(RequestStatus.SUCCEEDED, 1)}
 
 
 @SQLITE
@@ -199,7 +199,7 @@ def test_a_long_training_delays_no_image_and_questions_are_answered(
     sample_worker = start_worker("sample")
     image_id = ask_images(create_checkpoint(), [1, 2])
     resources.publisher.send("atelier.sample", image_id)
-    wait_until(lambda: row(resources, image_id).status == ImageStatus.SUCCEEDED, "the images")
+    wait_until(lambda: row(resources, image_id).status == RequestStatus.SUCCEEDED, "the images")
     assert row(resources, image_id).worker != ""
 
     spec = plan({"preset": "ddpm"}, BUILTIN_DATASETS.get).spec.model_dump(mode="json")

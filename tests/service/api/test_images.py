@@ -13,7 +13,7 @@ from models.spec import MAX_SEED
 from service.api.app import create_app
 from service.records import images
 from service.records.database import Database
-from service.records.status import ImageStatus
+from service.records.status import RequestStatus
 from service.settings import Settings
 from tests.service.api.conftest import PNG, Trained
 
@@ -259,5 +259,5 @@ def test_a_batch_is_queued_whole(client: TestClient, trained: Trained, database:
     batch = client.post(url, json={"seeds": [9, 9]}, headers={"Prefer": "respond-async"}).json()
     with database.read() as session:
         row = images.get(session, batch["id"])
-    assert row.status == ImageStatus.QUEUED
+    assert row.status == RequestStatus.QUEUED
     assert row.request == {"seeds": [9, 9], "sampler": None, "format": "png", "layout": "separate"}

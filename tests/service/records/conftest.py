@@ -1,6 +1,6 @@
 """Short ways to a job, a running job and a checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,10 +25,10 @@ def at() -> At:
 def new_job(database: Database) -> NewJob:
     """A queued job, committed."""
 
-    def make(**changed: Any) -> Job:
+    def make(*, warnings: Sequence[str] = (), **changed: Any) -> Job:
         spec = {"family": "gan", "preset": "dcgan", "name": "fashion", "dataset": "digits", "seed": 7}
         with database.transaction() as session:
-            return jobs.create(session, {**spec, "metadata": {}, **changed}, ["slow"], 100)
+            return jobs.create(session, {**spec, "metadata": {}, **changed}, warnings, 100)
 
     return make
 

@@ -2,9 +2,13 @@
 
 import pytest
 
+from models.spec.evaluation import ScoreKind
 from service.errors import NotFound
 from service.records import checkpoints, events, samples
 from service.records.database import Database
+from service.records.merit import merit
+
+Scores = dict[str, float]
 
 
 def test_a_checkpoint_is_recorded_with_its_event(database: Database, new_running, new_checkpoint) -> None:
@@ -37,14 +41,66 @@ def test_without_scores_the_best_is_the_last(database: Database, new_running, ne
         assert checkpoints.flags(session, [job.id]) == {job.id: (made[1].id, made[1].id)}
 
 
-def test_the_best_has_the_lowest_score_and_a_tie_goes_to_the_later(
-    database: Database, new_running, new_checkpoint
+@pytest.mark.parametrize(
+    ("best_by", "worse", "better"),
+    [
+        ("fid", {"fid": 100.0}, {"fid": 9.5}),
+        ("kid", {"kid": 0.1}, {"kid": -0.001}),
+        ("inception_score", {"inception_score": 2.0}, {"inception_score": 10.0}),
+        ("precision_recall", {"precision": 1.0, "recall": 0.2}, {"precision": 0.6, "recall": 0.6}),
+        ("precision_recall", {"precision": 0.0, "recall": 0.0}, {"precision": 0.1, "recall": 0.1}),
+        ("class_histogram", {"class_kl": 0.5}, {"class_kl": 0.0}),
+        ("mode_coverage", {"mode_coverage": 0.4}, {"mode_coverage": 1.0}),
+    ],
+)
+def test_the_best_is_by_the_score_that_the_spec_names(
+    database: Database, new_running, new_checkpoint, best_by: str, worse: Scores, better: Scores
 ) -> None:
-    job = new_running()
-    scores = {10: {"fid": 9.5}, 20: {"fid": 100.0}, 30: {"fid": 9.5}, 40: {"fid": float("nan")}, 50: {}}
+    """Breaks when a score is ranked upside down; a tie goes to the later, and no number is no score."""
+    job = new_running(evaluation={"best_by": best_by})
+    other = {"fid": 1.0, "kid": 1.0, "inception_score": 1.0, "precision": 1.0, "recall": 1.0}
+    lost = dict.fromkeys(better, float("nan"))
+    scores = {10: other | better, 20: other | worse, 30: other | better, 40: other | lost, 50: None}
     made = {step: new_checkpoint(job, step=step, scores=found) for step, found in scores.items()}
     with database.read() as session:
         assert checkpoints.flags(session, [job.id]) == {job.id: (made[30].id, made[50].id)}
+
+
+def test_every_score_can_name_the_best() -> None:
+    """Breaks when a new score is a best_by that ranks nothing."""
+    everything = dict.fromkeys((*ScoreKind, "precision", "recall", "class_kl"), 0.5)
+    assert all(merit(everything, kind) is not None for kind in ScoreKind)
+    assert merit(everything, None) is None
+
+
+def test_an_evaluation_may_come_before_or_after_its_checkpoint(
+    database: Database, new_running, new_checkpoint
+) -> None:
+    job = new_running(evaluation={"best_by": "fid"})
+    scored = new_checkpoint(job, step=10, scores={"fid": 1.0}, details={"samples": 100})
+    later = new_checkpoint(job, step=20)
+    with database.transaction() as session:
+        values = {"scores": {"fid": 2.0}, "details": {"samples": 100}}
+        assert checkpoints.set_scores(session, job.id, attempt=1, step=20, **values)
+        assert not checkpoints.set_scores(session, job.id, attempt=1, step=30, **values)
+        assert not checkpoints.set_scores(session, job.id, attempt=2, step=20, **values)
+    with database.read() as session:
+        rows = [checkpoints.get(session, one.id) for one in (scored, later)]
+        assert checkpoints.flags(session, [job.id]) == {job.id: (scored.id, later.id)}
+    assert [(row.scores, row.score_details) for row in rows] == [
+        ({"fid": 1.0}, {"samples": 100}),
+        ({"fid": 2.0}, {"samples": 100}),
+    ]
+
+
+def test_a_step_that_is_trained_again_loses_its_old_scores(
+    database: Database, new_running, new_checkpoint
+) -> None:
+    """They were those of other weights."""
+    job = new_running(evaluation={"best_by": "fid"})
+    new_checkpoint(job, scores={"fid": 1.0}, details={"samples": 100})
+    again = new_checkpoint(job, sha256="b" * 64)
+    assert (again.scores, again.score_details, again.merit) == ({}, None, None)
 
 
 def test_flags_of_many_jobs_come_at_once(database: Database, new_running, new_checkpoint) -> None:

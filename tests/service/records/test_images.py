@@ -7,8 +7,8 @@ import pytest
 from service.errors import NotFound
 from service.records import images
 from service.records.database import Database
-from service.records.images import LEASE_SECONDS, MAX_ATTEMPTS
-from service.records.status import ImageStatus
+from service.records.requests import LEASE_SECONDS, MAX_ATTEMPTS
+from service.records.status import RequestStatus
 from service.records.tables import ImageBatch
 
 
@@ -26,13 +26,13 @@ def new_batch(database: Database, new_checkpoint):
 def test_a_batch_is_queued_claimed_and_finished(database: Database, new_batch) -> None:
     batch = new_batch()
     assert batch.id.startswith("img_")
-    assert (batch.status, batch.request["n"], batch.result) == (ImageStatus.QUEUED, 4, None)
+    assert (batch.status, batch.request["n"], batch.result) == (RequestStatus.QUEUED, 4, None)
     with database.transaction() as session:
         claimed = images.claim_next(session, "w1")
     assert claimed is not None
     assert (claimed.id, claimed.status, claimed.attempt, claimed.worker) == (
         batch.id,
-        ImageStatus.RUNNING,
+        RequestStatus.RUNNING,
         1,
         "w1",
     )
@@ -44,7 +44,7 @@ def test_a_batch_is_queued_claimed_and_finished(database: Database, new_batch) -
         assert not images.renew(session, batch.id, 1)
     with database.read() as session:
         read = images.get(session, batch.id)
-    assert (read.status, read.result, read.error) == (ImageStatus.SUCCEEDED, {"data": [{"index": 0}]}, None)
+    assert (read.status, read.result, read.error) == (RequestStatus.SUCCEEDED, {"data": [{"index": 0}]}, None)
     assert read.finished_at is not None
 
 
@@ -104,7 +104,7 @@ def test_a_batch_whose_workers_keep_vanishing_fails_with_advice(database: Databa
         assert found == ([batch.id] if attempt + 1 < MAX_ATTEMPTS else [])
     with database.read() as session:
         read = images.get(session, batch.id)
-    assert read.status == ImageStatus.FAILED
+    assert read.status == RequestStatus.FAILED
     assert read.error is not None
     assert read.error["code"] == "worker_lost"
 

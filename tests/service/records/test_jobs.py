@@ -3,22 +3,24 @@
 import pytest
 
 from service.errors import Conflict, Invalid, NotFound
-from service.records import jobs
+from service.records import events, jobs
 from service.records.database import Database
 from service.records.status import TERMINAL, JobStatus
 
 
 def test_a_new_job_is_queued_with_its_spec_and_an_event(database: Database, types_of, new_job) -> None:
-    job = new_job(metadata={"team": "vision"})
+    job = new_job(metadata={"team": "vision"}, warnings=["slow"])
     with database.read() as session:
         read = jobs.get(session, job.id)
+        alert = events.page(session, job.id).items[0]
     assert (read.status, read.attempt, read.step, read.total_steps) == (JobStatus.QUEUED, 0, 0, 100)
     assert (read.name, read.preset, read.dataset, read.seed) == ("fashion", "dcgan", "digits", 7)
     assert read.metadata_ == {"team": "vision"}
     assert read.warnings == ["slow"]
     assert read.error is None
     assert read.id.startswith("job_")
-    assert types_of(job.id) == ["job.queued"]
+    assert types_of(job.id) == ["job.queued", "alert"]
+    assert (alert.level, alert.message) == ("warning", "slow")
 
 
 def test_a_job_without_a_name_is_called_by_its_preset_or_family(new_job) -> None:

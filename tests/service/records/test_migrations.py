@@ -13,10 +13,22 @@ from alembic import command, op
 from sqlalchemy import create_engine, inspect, text
 
 from service.errors import Conflict
+from service.records import checkpoints, evaluations
 from service.records.database import Database, build_engine, migrate, migrations_of
 from service.records.tables import Table
 
 ROOT = Path(__file__).parents[3]
+OLD_JOB = """
+    INSERT INTO jobs (id, name, status, spec, dataset, seed, metadata, warnings, attempt, published_at,
+        failures, lost_leases, step, total_steps, images, created_at)
+    VALUES ('job_old', 'old', 'succeeded', '{"family": "gan"}', 'digits', 1, '{}', '[]', 1,
+        '2026-01-31 12:00:00', 0, 0, 10, 10, 640, '2026-01-31 12:00:00')
+"""
+OLD_CHECKPOINT = """
+    INSERT INTO checkpoints (id, job_id, step, images, artifact, size_bytes, sha256, scores, pinned,
+        created_at)
+    VALUES ('ckpt_old', 'job_old', 10, 640, 'jobs/job_old/10', 5, '', '{}', FALSE, '2026-01-31 12:00:00')
+"""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -111,3 +123,18 @@ def test_columns_compare_byte_by_byte_on_postgresql(new_postgresql: Callable[[],
     }
     engine.dispose()
     assert collations["id"] == "C"
+
+
+def test_what_the_first_version_stored_is_kept(empty_url: str) -> None:
+    """A service that was upgraded must still have its checkpoints, not yet scored."""
+    migrate(empty_url, "0001")
+    with closing(Database(empty_url)) as database:
+        with database.transaction() as session:
+            session.execute(text(OLD_JOB))
+            session.execute(text(OLD_CHECKPOINT))
+        migrate(empty_url)
+        with database.read() as session:
+            found = checkpoints.get(session, "ckpt_old")
+            assert (found.scores, found.score_details, found.merit) == ({}, None, None)
+            assert checkpoints.flags(session, ["job_old"]) == {"job_old": ("ckpt_old", "ckpt_old")}
+            assert evaluations.page(session, "ckpt_old").items == []

@@ -1,0 +1,130 @@
+"""What is asked of a checkpoint and done in one go: queued by the API, claimed by a worker, ended once."""
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Update, select, update
+from sqlalchemy.orm import Session
+
+from service.records.columns import Now, instant, shifted
+from service.records.status import RequestStatus
+from service.records.tables import Requested
+
+# Long enough for a large batch on a CPU between two renewals.
+LEASE_SECONDS = 120.0
+REPUBLISH_SECONDS = 15.0
+MAX_ATTEMPTS = 3
+
+_CORE = {"synchronize_session": False, "populate_existing": True}
+
+Row = TypeVar("Row", bound=Requested)
+
+
+class Requests(Generic[Row]):
+    """The queue in one table; `lost` is the error of what vanished with its worker too often."""
+
+    def __init__(self, table: type[Row], lost: Mapping[str, str]) -> None:
+        self._table = table
+        self._lost = dict(lost)
+
+    def create(self, session: Session, checkpoint_id: str, request: Mapping[str, Any]) -> Row:
+        """A new queued row; publish its id after the transaction has committed."""
+        row = self._table()
+        row.checkpoint_id, row.request = checkpoint_id, dict(request)
+        session.add(row)
+        session.flush()
+        return row
+
+    def claim_next(self, session: Session, worker: str, now: Now = None) -> Row | None:
+        """Makes the oldest queued row this worker's, as its next attempt; None if nothing waits."""
+        table, moment = self._table, instant(now)
+        oldest = (
+            select(table.id)
+            .where(table.status == RequestStatus.QUEUED)
+            .order_by(table.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+        claimed: Row | None = session.scalar(
+            update(table)
+            .where(table.id == oldest, table.status == RequestStatus.QUEUED)
+            .values(
+                status=RequestStatus.RUNNING,
+                attempt=table.attempt + 1,
+                worker=worker,
+                lease_expires_at=shifted(moment, LEASE_SECONDS),
+                started_at=moment,
+            )
+            .returning(table),
+            execution_options=_CORE,
+        )
+        return claimed
+
+    def renew(self, session: Session, id_: str, attempt: int, now: Now = None) -> bool:
+        """Extends the lease; False: the row is no longer this attempt's."""
+        return self._write(session, id_, attempt, {"lease_expires_at": shifted(instant(now), LEASE_SECONDS)})
+
+    def finish(
+        self, session: Session, id_: str, attempt: int, result: Mapping[str, Any], now: Now = None
+    ) -> bool:
+        """Ends the row with what was made; False: it is no longer this attempt's."""
+        return self._end(session, id_, attempt, RequestStatus.SUCCEEDED, {"result": dict(result)}, now)
+
+    def fail(
+        self, session: Session, id_: str, attempt: int, error: Mapping[str, Any], now: Now = None
+    ) -> bool:
+        """Ends the row with the reason; False: it is no longer this attempt's."""
+        return self._end(session, id_, attempt, RequestStatus.FAILED, {"error": dict(error)}, now)
+
+    def stale(self, session: Session, now: Now = None) -> list[str]:
+        """Queues again what a vanished worker held; the ids whose message may be lost, to be published.
+
+        A row that was lost too often has failed.
+        """
+        table, moment = self._table, instant(now)
+        lost = (table.status == RequestStatus.RUNNING, table.lease_expires_at < moment)
+        session.execute(
+            update(table)
+            .where(*lost, table.attempt >= MAX_ATTEMPTS)
+            .values(status=RequestStatus.FAILED, error=self._lost, lease_expires_at=None, finished_at=moment),
+            execution_options=_CORE,
+        )
+        requeue = (
+            update(table)
+            .where(*lost)
+            .values(status=RequestStatus.QUEUED, lease_expires_at=None, published_at=moment)
+        )
+        remind = (
+            update(table)
+            .where(
+                table.status == RequestStatus.QUEUED,
+                table.published_at < shifted(moment, -REPUBLISH_SECONDS),
+            )
+            .values(published_at=moment)
+        )
+        return [*self._ids(session, requeue), *self._ids(session, remind)]
+
+    def _ids(self, session: Session, changed: Update) -> list[str]:
+        returning = changed.returning(self._table.id)
+        return list(session.scalars(returning, execution_options=_CORE))
+
+    def _end(
+        self,
+        session: Session,
+        id_: str,
+        attempt: int,
+        status: RequestStatus,
+        values: Mapping[str, Any],
+        now: Now,
+    ) -> bool:
+        ended = {"status": status, "lease_expires_at": None, "finished_at": instant(now)}
+        return self._write(session, id_, attempt, {**ended, **values})
+
+    def _write(self, session: Session, id_: str, attempt: int, values: Mapping[str, Any]) -> bool:
+        table = self._table
+        mine = (table.id == id_, table.attempt == attempt, table.status == RequestStatus.RUNNING)
+        written = session.scalar(
+            update(table).where(*mine).values(**values).returning(table.id), execution_options=_CORE
+        )
+        return written is not None
