@@ -100,17 +100,15 @@ def _horizontal_flip(images_BCHW: Tensor, numbers_B3: Tensor, low: float) -> Ten
 
 
 def _rotation(images_BCHW: Tensor, numbers_B3: Tensor, low: float) -> Tensor:
-    """By up to ± 10°, bilinear, black around it."""
+    """By up to ± 10°."""
     degrees_B = (2 * numbers_B3[:, 0] - 1) * MAGNITUDES[AugmentationKind.ROTATION]
-    cosine_B, sine_B = degrees_B.deg2rad().cos(), degrees_B.deg2rad().sin()
-    return _mapped(images_BCHW, torch.stack([cosine_B, -sine_B, sine_B, cosine_B], 1), low)
+    return rotated(images_BCHW, degrees_B, low)
 
 
 def _scale(images_BCHW: Tensor, numbers_B3: Tensor, low: float) -> Tensor:
-    """Larger or smaller by up to ± 10 %, about the centre, bilinear, black around it."""
+    """Larger or smaller by up to ± 10 %."""
     factor_B = 1 + (2 * numbers_B3[:, 0] - 1) * MAGNITUDES[AugmentationKind.SCALE]
-    zero_B = torch.zeros_like(factor_B)
-    return _mapped(images_BCHW, torch.stack([1 / factor_B, zero_B, zero_B, 1 / factor_B], 1), low)
+    return scaled(images_BCHW, factor_B, low)
 
 
 DIFFERENTIABLE_AUGMENTATIONS: dict[AugmentationKind, DifferentiableAugmentation] = {
@@ -123,8 +121,20 @@ DIFFERENTIABLE_AUGMENTATIONS: dict[AugmentationKind, DifferentiableAugmentation]
 }
 
 
+def rotated(images_BCHW: Tensor, degrees_B: Tensor, low: float) -> Tensor:
+    """Square images turned counterclockwise about their centres, bilinear, `low` around them."""
+    cosine_B, sine_B = degrees_B.deg2rad().cos(), degrees_B.deg2rad().sin()
+    return _mapped(images_BCHW, torch.stack([cosine_B, -sine_B, sine_B, cosine_B], 1), low)
+
+
+def scaled(images_BCHW: Tensor, factor_B: Tensor, low: float) -> Tensor:
+    """Images made larger (above 1) or smaller about their centres, bilinear, `low` around them."""
+    zero_B = torch.zeros_like(factor_B)
+    return _mapped(images_BCHW, torch.stack([1 / factor_B, zero_B, zero_B, 1 / factor_B], 1), low)
+
+
 def _mapped(images_BCHW: Tensor, matrices_B4: Tensor, low: float) -> Tensor:
-    """Each pixel of the result from where its matrix (2×2 by rows, of square images) sends it."""
+    """Each pixel of the result from where its matrix (2×2, by rows) sends it."""
     height, width = images_BCHW.shape[2:]
     y_H1, x_W = _centres(height, images_BCHW)[:, None], _centres(width, images_BCHW)
     # By hand: under autocast, the matrix product of `affine_grid` has the 8 bits of bfloat16.

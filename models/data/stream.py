@@ -28,8 +28,9 @@ class BatchStream:
     """Endless batches of a packed set, in an order drawn anew for each epoch from (seed, epoch) alone.
 
     Batches run across the ends of epochs, so that every image is shown equally often and a set may be smaller
-    than a batch. The state is one epoch and one position: a stream restored to it goes on bit for bit, even
-    with another batch size.
+    than a batch. The state is one epoch and one position, which also seed the augmentations of the batch that
+    begins there: a stream restored to it goes on bit for bit, and in the same order even with another batch
+    size.
     """
 
     def __init__(
@@ -61,13 +62,18 @@ class BatchStream:
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Images as float32 B,C,H,W in the range on the device, and their labels as int64 B (-1 for none)."""
-        return self.at(torch.cat(list(self._take())))
+        seed = _seed("augmentations", self._seed, self._epoch.number, self._position)
+        images, labels = self._read(torch.cat(list(self._take())))
+        if self._augmentations:
+            from models.data.augmentation import augment  # here: torchvision takes a second to import
+
+            images, labels = augment(images, labels, self._augmentations, seed)
+        return self._ranged(images), labels
 
     def at(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The images of these numbers, never augmented, and their labels, on the device."""
-        span = self._high - self._low
-        images = self._pixels(indices.cpu()).float().div_(255 / span).add_(self._low)
-        return images, self._labels[indices].to(self._device)
+        images, labels = self._read(indices)
+        return self._ranged(images), labels
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -105,6 +111,14 @@ class BatchStream:
         order = self._indices[torch.randperm(len(self._indices), generator=generator)]
         return _Epoch(number, order)
 
+    def _read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images of these numbers in [0, 1], which share no memory with the set, and their labels."""
+        indices = indices.cpu()
+        return self._pixels(indices).float().div_(255), self._labels[indices].to(self._device)
+
+    def _ranged(self, images: Tensor) -> Tensor:
+        return images.mul_(self._high - self._low).add_(self._low)
+
     def _load(self) -> Tensor:
         return _tensor(self._dataset.images).to(self._device)
 
@@ -126,8 +140,13 @@ class _Epoch:
 
 
 def _generator(*of: int | str) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(_seed(*of))
+
+
+def _seed(*of: int | str) -> int:
+    """63 bits of a hash."""
     digest = hashlib.sha256("/".join(map(str, of)).encode()).digest()
-    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8]) >> 1)
+    return int.from_bytes(digest[:8]) >> 1
 
 
 def _tensor(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:

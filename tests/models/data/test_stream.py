@@ -1,14 +1,20 @@
 """Every image equally often, in an order that the seed alone decides, and that can be taken up anywhere."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings, strategies
 
 from models.data import BatchStream, PackedDataset, split
 from models.data import packed as module
 from models.data.packed import write_packed
+from models.spec.augmentation import OF_DATA, AugmentationKind, AugmentationSpec
+
+FLIP = AugmentationSpec(kind=AugmentationKind.HORIZONTAL_FLIP)
+FLIP_AND_CUTMIX = [FLIP, AugmentationSpec(kind=AugmentationKind.CUTMIX)]
 
 
 def numbered(folder: Path, count: int = 10) -> PackedDataset:
@@ -22,6 +28,11 @@ def numbered(folder: Path, count: int = 10) -> PackedDataset:
 @pytest.fixture
 def dataset(tmp_path: Path) -> PackedDataset:
     return numbered(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def numbered_once(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
+    return numbered(tmp_path_factory.mktemp("numbered"))
 
 
 def shown(stream: BatchStream, batches: int) -> list[int]:
@@ -65,11 +76,11 @@ def test_the_global_generator_is_neither_read_nor_moved(dataset: PackedDataset) 
 
 @pytest.mark.parametrize("batches", [0, 1, 2, 3, 5, 9])
 def test_a_restored_stream_goes_on_bit_for_bit(dataset: PackedDataset, batches: int) -> None:
-    whole = BatchStream(dataset, 4, seed=1, horizontal_flip=True)
+    whole = BatchStream(dataset, 4, seed=1, augmentations=FLIP_AND_CUTMIX)
     for _ in range(batches):
         whole.next()
     state = whole.state_dict()
-    resumed = BatchStream(dataset, 4, seed=1, horizontal_flip=True)
+    resumed = BatchStream(dataset, 4, seed=1, augmentations=FLIP_AND_CUTMIX)
     resumed.load_state_dict(state)
     for _ in range(6):
         for expected, actual in zip(whole.next(), resumed.next(), strict=True):
@@ -91,16 +102,99 @@ def test_a_stream_of_other_data_or_seed_is_not_resumed(dataset: PackedDataset, t
 def test_half_of_the_images_are_mirrored_and_only_when_asked(dataset: PackedDataset) -> None:
     rows = [image for _ in range(50) for image in BatchStream(dataset, 10, seed=1).next()[0]]
     assert all((image[0, :, 8:] == -1).all() for image in rows)
-    stream = BatchStream(dataset, 10, seed=1, horizontal_flip=True)
+    stream = BatchStream(dataset, 10, seed=1, augmentations=[FLIP])
     images, labels = (torch.cat(parts) for parts in zip(*(stream.next() for _ in range(100)), strict=True))
     seen = labels > 0  # image 0 looks the same mirrored
     mirrored = (images[seen][:, 0, 0, 0] == -1).float().mean()
     assert 0.4 < mirrored < 0.6
 
 
-def test_mirroring_does_not_change_the_order(dataset: PackedDataset) -> None:
-    plain, mirrored = BatchStream(dataset, 4, seed=1), BatchStream(dataset, 4, seed=1, horizontal_flip=True)
+def test_augmentations_do_not_change_the_order(dataset: PackedDataset) -> None:
+    plain, mirrored = BatchStream(dataset, 4, seed=1), BatchStream(dataset, 4, seed=1, augmentations=[FLIP])
     assert shown(plain, 5) == shown(mirrored, 5)
+
+
+def test_no_batch_is_augmented_like_another(dataset: PackedDataset) -> None:
+    """Every epoch and, within it, every batch has numbers of its own."""
+    stream = BatchStream(
+        dataset,
+        5,
+        seed=1,
+        indices=torch.tensor([9]),
+        augmentations=[AugmentationSpec(kind=AugmentationKind.ROTATION)],
+    )
+    batches = [stream.next()[0] for _ in range(20)]
+    assert len({batch.numpy().tobytes() for batch in batches}) == 20
+
+
+@pytest.mark.parametrize("value_range", [(-1, 1), (0, 1)])
+def test_an_augmented_image_that_nothing_happened_to_is_exact(
+    dataset: PackedDataset, value_range: tuple[int, int]
+) -> None:
+    rare = [AugmentationSpec(kind=kind, probability=1e-9) for kind in OF_DATA]
+    plain = BatchStream(dataset, 10, seed=1, value_range=value_range)
+    augmented = BatchStream(dataset, 10, seed=1, value_range=value_range, augmentations=rare)
+    expected, labels = plain.next()
+    assert torch.equal(augmented.next()[0], expected)
+    assert torch.equal(plain.at(labels)[0], expected)
+    low, high = value_range
+    assert expected.min() == low
+    exact = labels.float() * (high - low) / 255 + low
+    torch.testing.assert_close(expected[:, 0, 0, 0], exact, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("value_range", [(-1, 1), (0, 1)])
+def test_both_ranges_show_the_same_pictures(dataset: PackedDataset, value_range: tuple[int, int]) -> None:
+    augmentations = [AugmentationSpec(kind=kind, probability=1.0) for kind in OF_DATA]
+    stream = BatchStream(dataset, 10, seed=1, augmentations=augmentations, value_range=value_range)
+    unit = BatchStream(dataset, 10, seed=1, augmentations=augmentations, value_range=(0, 1)).next()[0]
+    low, high = value_range
+    torch.testing.assert_close(stream.next()[0], unit * (high - low) + low)
+
+
+AUGMENTATIONS = strategies.lists(
+    strategies.builds(
+        AugmentationSpec,
+        kind=strategies.sampled_from(OF_DATA),
+        probability=strategies.sampled_from([0.1, 0.5, 1.0]),
+    ),
+    max_size=4,
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    augmentations=AUGMENTATIONS,
+    seed=strategies.integers(0, 2**63 - 1),
+    batch_size=strategies.integers(1, 13),
+    batches=strategies.integers(0, 6),
+)
+def test_any_augmented_stream_goes_on_bit_for_bit(
+    numbered_once: PackedDataset,
+    augmentations: list[AugmentationSpec],
+    seed: int,
+    batch_size: int,
+    batches: int,
+) -> None:
+    """Whatever the global generator does meanwhile, and without moving it."""
+
+    def stream() -> BatchStream:
+        return BatchStream(numbered_once, batch_size, seed, augmentations=augmentations)
+
+    whole, resumed = stream(), stream()
+    for _ in range(batches):
+        whole.next()
+    resumed.load_state_dict(json.loads(json.dumps(whole.state_dict())))
+    for _ in range(3):
+        images, labels = whole.next()
+        torch.rand(1)
+        before = torch.get_rng_state()
+        same_images, same_labels = resumed.next()
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(images, same_images)
+        assert torch.equal(labels, same_labels)
+        assert images.min() >= -1
+        assert images.max() <= 1
 
 
 def test_a_mapped_set_gives_the_same_batches(
@@ -129,8 +223,9 @@ def test_held_out_images_are_never_shown(dataset: PackedDataset) -> None:
     assert sorted([*trained.tolist(), *held_out.tolist()]) == list(range(10))
     stream = BatchStream(dataset, 4, seed=1, indices=trained)
     assert set(shown(stream, 20)) == set(trained.tolist())
-    values = (stream.images_at(held_out)[:, 0, 0, 0] + 1) * 127.5
+    values = (stream.at(held_out)[0][:, 0, 0, 0] + 1) * 127.5
     torch.testing.assert_close(values.round().long(), held_out)
+    assert torch.equal(stream.at(held_out)[1], held_out)
 
 
 def test_nothing_held_out_trains_on_everything(dataset: PackedDataset) -> None:
@@ -154,8 +249,8 @@ def test_empty_batches_are_refused(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_batches_are_on_the_gpu_and_equal_those_on_the_cpu(dataset: PackedDataset) -> None:
-    on_cpu = BatchStream(dataset, 4, seed=1, horizontal_flip=True)
-    on_gpu = BatchStream(dataset, 4, seed=1, device="cuda", horizontal_flip=True)
+    on_cpu = BatchStream(dataset, 4, seed=1, augmentations=[FLIP])
+    on_gpu = BatchStream(dataset, 4, seed=1, device="cuda", augmentations=[FLIP])
     for _ in range(6):
         for expected, actual in zip(on_cpu.next(), on_gpu.next(), strict=True):
             assert actual.device.type == "cuda"
