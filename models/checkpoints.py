@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file with every weight and buffer, and the spec in its metadata.
 
 Keys are `generator.main.0.weight`, `discriminator.…`, `network.…`, and `ema.generator.…` or `ema.network.…`
-for the averaged network, which is the one that samples. The metadata's single entry, `atelier`, is JSON with
-the format's version, the spec, the step and the images shown. Nothing here reads or writes a pickle.
+for the averaged network, which is the one that samples. Weights under spectral norm are stored as normalised,
+under their plain names. The metadata's single entry, `atelier`, is JSON with the format's version, the spec,
+the step and the images shown. Nothing here reads or writes a pickle.
 """
 
 import hashlib
@@ -19,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from models.networks import SAMPLING_NETWORKS, build_networks
+from models.networks.spectral import plain_state_dict
 from models.spec import DiffusionSpec, JobSpec, SpecError, load_spec
-from models.spec.diffusion import UnetSpec
+from models.spec.diffusion import IN_TIMESTEPS, UnetSpec
 
 FILE_NAME = "checkpoint.safetensors"
 VERSION = 1
@@ -105,32 +107,43 @@ def export_diffusers(path: Path, folder: Path) -> None:
     """Write the checkpoint into `folder` as diffusers saves a DDPMPipeline, with the weights that sample.
 
     `DDPMPipeline.from_pretrained(folder)` and DDIMPipeline's then load it offline.
-    Raises CheckpointError, also for a GAN.
+    Raises CheckpointError for models that diffusers has no pipeline for.
     """
-    spec = _spec(path, read_metadata(path))
-    if not isinstance(spec, DiffusionSpec):
-        raise CheckpointError(
-            f"{path}: diffusers has no pipeline for a GAN's generator; download the safetensors file instead."
-        )
-    if not isinstance(spec.network, UnetSpec):
-        raise CheckpointError(f"{path}: diffusers has no pipeline for a {spec.network.kind}.")
+    spec = _exportable(path)
     from diffusers import DDPMPipeline, UNet2DModel  # here: a GAN does without diffusers
 
     from models.networks.noise_schedule import noise_scheduler
-    from models.networks.unet import unet_config
 
-    channels, resolution, _ = spec.data.image_shape
+    network: Any = load(path).networks["network"]
     with torch.device("meta"):
-        unet = UNet2DModel(**unet_config(spec.network, channels=channels, resolution=resolution))
-    unet.load_state_dict(load(path).networks["network"].state_dict(), strict=True, assign=True)
+        unet = UNet2DModel.from_config(network.config)
+    unet.load_state_dict(network.state_dict(), strict=True, assign=True)
     DDPMPipeline(unet=unet.eval(), scheduler=noise_scheduler(spec)).save_pretrained(folder)
+
+
+def _exportable(path: Path) -> DiffusionSpec:
+    """The spec of a checkpoint that diffusers' pipelines for one unconditional UNet can sample."""
+    spec = _spec(path, read_metadata(path))
+    if not isinstance(spec, DiffusionSpec):
+        foreign = "a GAN's generator"
+    elif not isinstance(spec.network, UnetSpec):
+        foreign = f"a network of kind {spec.network.kind}"
+    elif spec.noise_schedule.kind not in IN_TIMESTEPS:
+        foreign = f"a noise schedule of kind {spec.noise_schedule.kind}"
+    elif spec.conditional is not None:
+        foreign = "a UNet with labels"
+    else:
+        return spec
+    raise CheckpointError(
+        f"{path}: diffusers has no pipeline for {foreign}; download the safetensors file instead."
+    )
 
 
 def _tensors(networks: Mapping[str, nn.Module], prefix: str) -> dict[str, Tensor]:
     return {
         f"{prefix}{name}.{key}": tensor.detach().cpu().contiguous()
         for name, network in networks.items()
-        for key, tensor in network.state_dict().items()
+        for key, tensor in plain_state_dict(network).items()
     }
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint comes back exactly; what is none is refused with its reason; diffusers reads the export."""
+"""A checkpoint comes back exactly, and what is none is refused with its reason."""
 
 import copy
 import hashlib
@@ -7,24 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from diffusers import DDIMPipeline, DDPMPipeline, DiffusionPipeline
 from torch import nn
 
 from models import checkpoints
 from models.checkpoints import CheckpointError
 from models.networks import build_networks
+from models.networks.spectral import add_spectral_norm, iterate_spectral_norms
 from models.presets import plan
-from models.sampling import generate
-from models.sampling.noise import generators
-from models.spec import BUILTIN_DATASETS, JobSpec, SamplerKind, SamplerSpec
+from models.spec import BUILTIN_DATASETS, JobSpec
 
 GAN = {"preset": "dcgan", "generator": {"ngf": 4}, "discriminator": {"ndf": 4}}
 DIFFUSION = {"preset": "ddpm", "network": {"channels": 8, "attention_resolutions": [4]}}
-SEEDS = [11, 5, 2**40]
+DIT = {
+    "family": "diffusion",
+    "network": {"kind": "dit", "width": 16, "depth": 2, "heads": 2},
+    "conditional": {},
+    "noise_schedule": {"kind": "edm"},
+}
 
 
 def _made(raw: Mapping[str, Any]) -> tuple[JobSpec, dict[str, nn.Module], dict[str, nn.Module]]:
@@ -46,7 +48,7 @@ def _saved(folder: Path, raw: Mapping[str, Any]) -> Path:
     return checkpoints.save(folder, spec=spec, step=3, images=192, networks=networks, averaged=averaged).path
 
 
-@pytest.mark.parametrize("raw", [GAN, DIFFUSION], ids=["gan", "diffusion"])
+@pytest.mark.parametrize("raw", [GAN, DIFFUSION, DIT], ids=["gan", "diffusion", "dit"])
 @pytest.mark.parametrize("with_average", [True, False])
 def test_what_is_saved_comes_back_exactly(tmp_path: Path, raw: Mapping[str, Any], with_average: bool) -> None:
     """Buffers included: an average without its BatchNorm statistics samples noise."""
@@ -70,6 +72,39 @@ def test_what_is_saved_comes_back_exactly(tmp_path: Path, raw: Mapping[str, Any]
         assert network.state_dict().keys() == expected.keys()
         assert all(torch.equal(tensor, expected[key]) for key, tensor in network.state_dict().items())
         assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("conditional", [None, {}])
+@pytest.mark.parametrize("with_average", [True, False])
+def test_under_spectral_norm_the_loaded_generator_is_that_in_memory(
+    tmp_path: Path, norm: str, conditional: Any, with_average: bool
+) -> None:
+    """What is stored is the normalised weight, so that whoever loads it needs no power iteration."""
+    raw = {**GAN, "conditional": conditional, "seed": 1}
+    raw["generator"] = {"ngf": 4, "norm": norm, "spectral_norm": True, "attention_resolutions": [8]}
+    spec = plan(raw, BUILTIN_DATASETS.get).spec
+    torch.manual_seed(0)
+    networks = {name: add_spectral_norm(network) for name, network in build_networks(spec).items()}
+    labels = None if conditional is None else torch.tensor([0, 4, 9])
+    latents = torch.randn(3, 100)
+    networks["generator"](latents, labels)
+    averaged = copy.deepcopy(networks["generator"])
+    for parameter in averaged.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    for network in networks.values():
+        iterate_spectral_norms(network)
+    saved = checkpoints.save(
+        tmp_path,
+        spec=spec,
+        step=3,
+        images=192,
+        networks=networks,
+        averaged={"generator": averaged} if with_average else None,
+    )
+    expected = (averaged if with_average else networks["generator"]).eval()(latents, labels)
+    assert torch.equal(checkpoints.load(saved.path).networks["generator"](latents, labels), expected)
+    assert not any("parametrizations" in key for key in safetensors.torch.load_file(saved.path))
 
 
 def test_the_file_holds_every_network_under_the_public_names(tmp_path: Path) -> None:
@@ -241,58 +276,3 @@ def test_what_is_no_whole_checkpoint_is_refused_with_the_reason(
 def test_a_missing_file_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No such file"):
         checkpoints.read_metadata(tmp_path / "none.safetensors")
-
-
-def _pictures(pipeline: Any, **options: Any) -> np.ndarray[Any, Any]:
-    pipeline.set_progress_bar_config(disable=True)
-    options |= {"batch_size": len(SEEDS), "generator": generators(SEEDS)}
-    pictures = pipeline(**options).images
-    images = np.stack([np.asarray(picture) for picture in pictures])
-    return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("schedule", ["cosine", "linear"])
-def test_diffusers_makes_the_same_images_of_the_export(tmp_path: Path, channels: int, schedule: str) -> None:
-    """The averaged weights, the noise schedule and the clipping all have to be in the folder."""
-    path = _saved(
-        tmp_path, {**DIFFUSION, "data": {"channels": channels}, "noise_schedule": {"kind": schedule}}
-    )
-    loaded, folder = checkpoints.load(path), tmp_path / "diffusers"
-    checkpoints.export_diffusers(path, folder)
-
-    def ours(sampler: SamplerSpec) -> np.ndarray[Any, Any]:
-        return generate(loaded.networks, loaded.spec, SEEDS, sampler=sampler).numpy()
-
-    for pipeline in (DDPMPipeline.from_pretrained(folder), DiffusionPipeline.from_pretrained(folder)):
-        assert isinstance(pipeline, DDPMPipeline)
-        expected = ours(SamplerSpec(kind=SamplerKind.DDPM, steps=9))
-        assert np.array_equal(_pictures(pipeline, num_inference_steps=9), expected)
-        assert expected.std() > 5
-    ddim = DDIMPipeline.from_pretrained(folder)
-    for eta in (0.0, 0.6):
-        expected = ours(SamplerSpec(kind=SamplerKind.DDIM, steps=5, eta=eta))
-        assert np.array_equal(_pictures(ddim, num_inference_steps=5, eta=eta), expected)
-
-
-def test_the_export_is_a_plain_folder_of_safetensors(tmp_path: Path) -> None:
-    """No pickle, and no path of the machine that wrote it."""
-    folder = tmp_path / "diffusers"
-    checkpoints.export_diffusers(_saved(tmp_path / "checkpoint", DIFFUSION), folder)
-    files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-    assert files == {
-        "model_index.json",
-        "scheduler/scheduler_config.json",
-        "unet/config.json",
-        "unet/diffusion_pytorch_model.safetensors",
-    }
-    assert json.loads((folder / "model_index.json").read_text())["unet"] == ["diffusers", "UNet2DModel"]
-    for file in folder.rglob("*.json"):
-        assert str(tmp_path) not in file.read_text()
-
-
-def test_a_gan_has_no_export_to_diffusers(tmp_path: Path) -> None:
-    path = _saved(tmp_path, GAN)
-    with pytest.raises(CheckpointError, match="no pipeline for a GAN's generator; download the safetensors"):
-        checkpoints.export_diffusers(path, tmp_path / "diffusers")
-    assert not (tmp_path / "diffusers").exists()
