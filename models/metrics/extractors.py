@@ -86,7 +86,7 @@ def inception(
     Where no `path` is given the weights are looked for in `cache` (by default `default_cache()`), and
     downloaded into it if they are missing. Raises ExtractorError also for a file of another sum.
     """
-    path = _downloaded(cache or default_cache()) if path is None else path
+    path = _downloaded(cache or default_cache(), sha256) if path is None else path
     digest = _checked_sum(path, sha256)
     network = _Inception(path).to(device)
     return Extractor(ExtractorKind.INCEPTION, digest, network, torch.device(device), _INCEPTION_BATCH)
@@ -115,7 +115,7 @@ class _Inception(nn.Module):
         return features_BD, logits_BK
 
 
-def _downloaded(cache: Path) -> Path:
+def _downloaded(cache: Path, sha256: str) -> Path:
     """The weights in `cache`; what comes half or wrong over the network never gets that name."""
     from torch_fidelity import feature_extractor_inceptionv3 as published
 
@@ -125,7 +125,7 @@ def _downloaded(cache: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(
-            published.URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_SHA256, progress=False
+            published.URL_INCEPTION_V3, str(path), hash_prefix=sha256, progress=False
         )
     except (OSError, RuntimeError) as error:  # no network, no such address, no space; a wrong sum
         message = f"The weights of Inception v3 are not in {cache} and cannot be downloaded: {error}."
