@@ -1,23 +1,37 @@
 """The one entry point: a resolved spec and a dataset in, events out."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
 
 from models.data import BatchStream, PackedDataset, split
+from models.metrics.classifier import classifier_key, train_classifier
+from models.metrics.extractors import ExtractorError
+from models.metrics.scorer import Scorer, open_extractor
 from models.spec import GanSpec, JobSpec, total_steps
-from models.training.events import Event, Started, TrainingError
+from models.spec.evaluation import ExtractorKind
+from models.training.events import ClassifierTrained, Event, Started, TrainingError
 from models.training.gan import gan_recipe
 from models.training.loop import Trial, run
 from models.training.recipe import Recipe
 from models.training.settle import place_networks, settle
 
 
-def train(spec: JobSpec, dataset: PackedDataset, out: Path, *, device: str = "cpu") -> Iterator[Event]:
+def train(
+    spec: JobSpec,
+    dataset: PackedDataset,
+    out: Path,
+    *,
+    device: str = "cpu",
+    classifiers: Path | None = None,
+    inception: Path | None = None,
+) -> Iterator[Event]:
     """Train by a resolved `spec`, writing pictures and checkpoints below `out`.
 
+    `classifiers` is a folder of those that are known already, `inception` the file of Inception's weights; a
+    classifier that is needed and missing is trained before the first step.
     The first event holds the spec as settled for this device; on a CPU, training by it again gives the same
     losses to the last bit. Seeds torch's global generator and sets its thread count.
     Raises TrainingError when the run cannot go on.
@@ -43,9 +57,36 @@ def train(spec: JobSpec, dataset: PackedDataset, out: Path, *, device: str = "cp
         augmentations=spec.data.augmentations,
         value_range=spec.data.range,
     )
+    scores = spec.evaluation is not None and spec.evaluation.extractor is not None
+    score = (yield from _scorer(spec, images, out, place, classifiers, inception)) if scores else None
     tried = min(spec.evaluation.samples if spec.evaluation else 0, len(held_out), len(trained))
     trial = Trial(stream.at(held_out[:tried]), stream.at(trained[:tried]))
-    yield from run(spec, recipe, stream, trial, None, out)
+    yield from run(spec, recipe, stream, trial, score, out)
+
+
+def _scorer(
+    spec: JobSpec,
+    images: PackedDataset,
+    out: Path,
+    place: torch.device,
+    classifiers: Path | None,
+    inception: Path | None,
+) -> Generator[Event, None, Scorer]:
+    if spec.evaluation is None or spec.evaluation.extractor is None:
+        raise ValueError("nothing is to be scored")
+    kind, classifier = spec.evaluation.extractor, None
+    if kind is ExtractorKind.CLASSIFIER:
+        name = classifier_key(images)
+        classifier = (classifiers or out) / name
+        if not classifier.is_file():
+            classifier = out / name
+            facts = train_classifier(images, classifier)
+            yield ClassifierTrained(name, facts.key, facts.sha256, facts.accuracy, facts.images)
+    try:
+        extractor = open_extractor(kind, classifier=classifier, inception=inception, device=place)
+    except ExtractorError as error:
+        raise TrainingError(error.code, error.message, error.hint) from None
+    return Scorer(spec, images, extractor, ema=spec.ema is not None, device=place)
 
 
 def _place(device: str) -> torch.device:
