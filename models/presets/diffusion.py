@@ -43,6 +43,18 @@ _EDM = merge(
     },
 )
 
+_FLOW_DIT = merge(
+    _DDPM,
+    {
+        "network": {"kind": "dit", "patch_size": 4, "width": 128, "depth": 6, "heads": 4},
+        "loss": {"prediction": None},
+        "noise_schedule": {"kind": "flow"},
+        # A transformer is trained without decay of its weights (Peebles & Xie 2023).
+        "optimizer": {"weight_decay": 0.0, "betas": [0.9, 0.999]},
+        "sampler": {"kind": "heun", "steps": 20},
+    },
+)
+
 DIFFUSION_PRESETS = (
     Preset(
         "ddpm",
@@ -58,5 +70,12 @@ DIFFUSION_PRESETS = (
         "The same UNet with EDM's preconditioning and noise distribution, Heun's sampler in 18 steps.",
         "Karras et al. 2022, arXiv:2206.00364",
         _EDM,
+    ),
+    Preset(
+        "flow-dit",
+        "diffusion",
+        "Flow matching with a small diffusion transformer, Heun's sampler in 20 steps.",
+        "Lipman et al. 2023, arXiv:2210.02747; Peebles & Xie 2023, arXiv:2212.09748",
+        _FLOW_DIT,
     ),
 )
