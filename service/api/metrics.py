@@ -11,7 +11,7 @@ from service.api.drawing import draw
 from service.api.files import file_content
 from service.api.problems import responses
 from service.api.replies import MetricsReply
-from service.records import jobs, metrics
+from service.records import checkpoints, jobs, metrics
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["metrics"])
 
@@ -48,13 +48,15 @@ def get_metrics(
     responses={**file_content("image/png"), **responses(404)},
 )
 def plot_metrics(job_id: str, database: Database, keys: Keys = None) -> Response:
-    """Losses, gradient norms, learning rates, throughput, and scores where there are some."""
+    """A panel for each kind of curve that there is, over the images shown; the best checkpoint is marked."""
     with database.read() as session:
         job = jobs.get(session, job_id)
         series = metrics.series(session, job_id, _names(keys), PLOT_POINTS)
+        flagged = checkpoints.flags(session, [job.id]).get(job.id)
+        best_images = checkpoints.get(session, flagged.best).images if flagged else None
     what = f"{job.preset or job.spec['family']} on {job.dataset}"
     caption = f"{what} · {job.status.value} · step {job.step:,} of {job.total_steps:,}"
-    drawn = draw(series, title=job.name, caption=caption, all_panels=keys is None)
+    drawn = draw(series, title=job.name, caption=caption, best_images=best_images)
     return Response(drawn, media_type="image/png")
 
 

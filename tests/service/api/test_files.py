@@ -1,4 +1,4 @@
-"""Files over HTTP: checkpoints, pipelines, samples, and the curves as numbers and as a plot."""
+"""Files over HTTP: checkpoints, pipelines, samples, and the curves as numbers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -86,26 +86,6 @@ def test_curves_are_thinned_and_chosen(client: TestClient, train: Callable[..., 
     assert set(few) == {"loss/generator"}
     assert len(few["loss/generator"]["step"]) <= 10
     assert (few["loss/generator"]["step"][0], few["loss/generator"]["step"][-1]) == (0, 199)
-
-
-@SQLITE
-def test_the_plot_is_a_picture_whatever_the_name(client: TestClient, train: Callable[..., Trained]) -> None:
-    """A `$` in a name must not be read as a formula, and a job without points has a plot, too."""
-    empty = client.post("/v1/jobs", json={"preset": "dcgan", "name": "$x^{"}).json()["id"]
-    for job in (empty, train(name="50 $ and $\\frac", points=300).job):
-        plot = client.get(f"/v1/jobs/{job}/metrics.png")
-        assert (plot.status_code, plot.headers["content-type"]) == (200, "image/png")
-        assert plot.content.startswith(b"\x89PNG")
-
-
-@SQLITE
-def test_a_plot_shows_the_chosen_curves(client: TestClient, trained: Trained) -> None:
-    url = f"/v1/jobs/{trained.job}/metrics.png"
-    whole, chosen = client.get(url), client.get(url, params={"keys": "loss/generator"})
-    assert (chosen.status_code, chosen.headers["content-type"]) == (200, "image/png")
-    # Height in the PNG's header: one row of panels in place of two.
-    assert int.from_bytes(chosen.content[20:24]) < int.from_bytes(whole.content[20:24])
-    assert client.get(url, params={"keys": "loss/unknown"}).status_code == 200
 
 
 @SQLITE
