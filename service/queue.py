@@ -25,6 +25,7 @@ TASKS: Mapping[str, str] = {
     "atelier.describe": "sample",
     "atelier.export": "sample",
     "atelier.prepare": "prepare",
+    "atelier.evaluate": "prepare",
 }
 SOCKET_SECONDS = 1.0
 REPLY_SECONDS = 60
@@ -159,6 +160,11 @@ class Publisher:
 def images_channel(image_id: str) -> str:
     """Where it is announced that a batch of images is done."""
     return f"atelier:images:{image_id}"
+
+
+def evaluations_channel(evaluation_id: str) -> str:
+    """Where it is announced that an evaluation is done."""
+    return f"atelier:evaluations:{evaluation_id}"
 
 
 def reply(redis_url: str, reply_to: str, answer: Mapping[str, Any]) -> bool:

@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda:\d{1,3})$",
         description="What workers compute on: `auto` (the first GPU, else the CPU), `cpu`, or `cuda:N`.",
     )
+    inception: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        default=None,
+        description="File of Inception's weights, for scores with `extractor: inception`. Without it "
+        "they are downloaded once, into ~/.cache/atelier.",
+    )
     max_upload_bytes: int = Field(
         default=2048 * MIB, gt=0, description="Largest dataset archive that is accepted, in bytes."
     )

@@ -6,12 +6,12 @@ Each look is made of conditional updates, so several reconcilers may run: a row 
 import logging
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from service.errors import AtelierError
 from service.queue import Publisher
-from service.records import datasets, images, leases
+from service.records import datasets, evaluations, images, leases
 from service.records.database import Database
 from service.settings import Settings, load_settings
 
@@ -29,24 +29,31 @@ def reconcile(database: Database, publisher: Publisher) -> int:
         queued = leases.stale_queued(session)
         pending = datasets.stale(session)
         silent = images.stale(session)
+        unmeasured = evaluations.stale(session)
     for job_id in expired:
         logger.warning("job %s: its lease ran out; it is queued again", job_id)
         publisher.send("atelier.train", job_id)
     # One ring for images: the worker that answers it makes all that is queued.
-    stale = {"atelier.train": queued, "atelier.prepare": pending, "atelier.sample": silent[:1]}
-    return len(expired) + sum(_publish_again(publisher, task, ids) for task, ids in stale.items())
+    stale = {
+        "atelier.train": queued,
+        "atelier.prepare": pending,
+        "atelier.sample": silent[:1],
+        "atelier.evaluate": unmeasured,
+    }
+    return len(expired) + _publish_again(publisher, stale)
 
 
-def _publish_again(publisher: Publisher, task: str, ids: Sequence[str]) -> int:
+def _publish_again(publisher: Publisher, stale: Mapping[str, Sequence[str]]) -> int:
     """Publish ids whose message may be lost, unless messages wait for the same workers, who are then busy.
 
     A run of a day would otherwise leave thousands of messages for every job that waits behind it.
     """
-    if not ids or not publisher.idle(task):
-        return 0
-    for id_ in ids:
-        publisher.send(task, id_)
-    return len(ids)
+    # All are asked before the first is sent: two tasks of one queue must not hide each other.
+    idle = [task for task, ids in stale.items() if ids and publisher.idle(task)]
+    for task in idle:
+        for id_ in stale[task]:
+            publisher.send(task, id_)
+    return sum(len(stale[task]) for task in idle)
 
 
 def run(settings: Settings, stopping: threading.Event) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from service.event_files import event_file_key
 from service.records import checkpoints, events, leases, metrics, samples
 from service.records.events import EventType, Level
 from service.records.metrics import MetricRow
+from worker import classifiers
 from worker.process import Event
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Recorder:
         self._tried_at = time.monotonic()
         self._position: dict[str, Any] = {"step": 0, "images": 0}
         self._total_steps = 0
+        self._scored: dict[int, dict[str, Any]] = {}  # scores and details by step, for a later checkpoint
         self.finished = False
         self.error: dict[str, Any] | None = None
 
@@ -120,15 +122,33 @@ class Recorder:
         key = f"jobs/{job_id}/checkpoints/{attempt}-{step:08d}/checkpoint.safetensors"
         self._artifacts.put_file(self._file(event["path"]), key)
         row = {name: event[name] for name in ("step", "images", "sha256", "size_bytes")}
-        row |= {"attempt": attempt, "artifact": key}
+        row |= {"attempt": attempt, "artifact": key, **self._scored.get(step, {})}
         self._batch.writes.append(lambda session: checkpoints.add(session, job_id, **row))
 
+    def _classifier_trained(self, event: Event) -> None:
+        classifiers.keep(self._artifacts, self._file(event["path"]))
+        accuracy, images = event["accuracy"], event["images"]
+        message = (
+            f"A classifier for the scores was trained: {accuracy:.1%} of {images} images that it had never "
+            "seen are told right."
+        )
+        data = {"accuracy": accuracy, "images": images, "key": event["key"], "sha256": event["sha256"]}
+        # Of no step: an attempt that starts anew finds it stored, and does not tell of it again.
+        self._note(EventType.CLASSIFIER, message, None, data)
+
     def _evaluated(self, event: Event) -> None:
-        step, scores = event["step"], event["scores"]
-        self._measure(step, event["images"], scores)
-        data = {"scores": scores, "samples": event["samples"], "images": event["images"]}
+        step, values, details = event["step"], event["scores"], event.get("details") or {}
+        self._measure(step, event["images"], values)
+        data = {"scores": values, "samples": event["samples"], "images": event["images"], "details": details}
         message = f"Measured on {event['samples']} held-out images at step {step}."
         self._note(EventType.EVALUATION, message, step, data)
+        scores = bare_scores(values)
+        if not scores:
+            return
+        job_id, attempt = self._assignment.job_id, self._assignment.attempt
+        self._scored[step] = {"scores": scores, "details": details}
+        row = {"attempt": attempt, "step": step, **self._scored[step]}
+        self._batch.writes.append(lambda session: checkpoints.set_scores(session, job_id, **row))
 
     def _alert(self, event: Event) -> None:
         level: Level = "error" if event["level"] == "error" else "warning"
@@ -155,7 +175,7 @@ class Recorder:
         self._batch.metric_rows += [MetricRow(key, step, images, value) for key, value in values.items()]
 
     def _note(
-        self, kind: EventType, message: str, step: int, data: dict[str, Any], level: Level = "info"
+        self, kind: EventType, message: str, step: int | None, data: dict[str, Any], level: Level = "info"
     ) -> None:
         job_id = self._assignment.job_id
         self._batch.writes.append(
@@ -174,9 +194,15 @@ HANDLERS: dict[str, Callable[[Recorder, Event], None]] = {
     "progress": Recorder._progress,
     "sampled": Recorder._sampled,
     "saved": Recorder._saved,
+    "classifier_trained": Recorder._classifier_trained,
     "evaluated": Recorder._evaluated,
     "alert": Recorder._alert,
     "logged": Recorder._logged,
     "finished": Recorder._finished,
     "error": Recorder._failed,
 }
+
+
+def bare_scores(values: Mapping[str, float]) -> dict[str, float]:
+    """Of all measured values the scores of made images, by their own names: `fid` for `score/fid`."""
+    return {key.removeprefix("score/"): value for key, value in values.items() if key.startswith("score/")}

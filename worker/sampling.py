@@ -4,11 +4,11 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from models.checkpoints import LoadedCheckpoint, load
-from models.sampling import generate
+from models.sampling import generate, labels_of
 from models.sampling.pictures import encode, grid, picture
 from models.spec import DiffusionSpec, SamplerSpec
 from service.errors import Unavailable
@@ -99,12 +99,13 @@ class Sampler:
         """Generate, encode and store; the result names the artifacts."""
         loaded, seeds, kind = self._load(claim), claim.request["seeds"], claim.request["format"]
         sampler = effective_sampler(loaded, claim.request.get("sampler"))
+        labels = claim.request.get("labels") or labels_of(loaded.spec, seeds)
         made = generate(
             loaded.networks,
             loaded.spec,
             seeds,
             sampler=sampler,
-            labels=claim.request.get("labels"),
+            labels=labels,
             progress=self._renewal(claim),
         )
         text = {"checkpoint": claim.checkpoint_id}
@@ -114,12 +115,16 @@ class Sampler:
         data = []
         for index, (image, seed) in enumerate(zip(made, seeds, strict=True)):
             key = f"images/{claim.image_id}/{index}.{kind}"
-            store(encode(picture(image), kind, {**text, "seed": str(seed)}), key)
-            data.append({"index": index, "seed": seed, "label": None, "artifact": key})
+            label = None if labels is None else labels[index]
+            store(
+                encode(picture(image), kind, {**text, **told([seed], None if label is None else [label])}),
+                key,
+            )
+            data.append({"index": index, "seed": seed, "label": label, "artifact": key})
         grid_key = None
         if len(seeds) > 1 or claim.request.get("layout") == "grid":
             grid_key = f"images/{claim.image_id}/grid.{kind}"
-            store(encode(grid(made), kind, {**text, "seed": ",".join(map(str, seeds))}), grid_key)
+            store(encode(grid(made), kind, {**text, **told(seeds, labels)}), grid_key)
         return {"data": data, "grid": grid_key}
 
     def _load(self, claim: Claim) -> LoadedCheckpoint:
@@ -158,3 +163,9 @@ def effective_sampler(loaded: LoadedCheckpoint, wanted: dict[str, Any] | None) -
     if wanted is not None:
         return SamplerSpec.model_validate(wanted)
     return loaded.spec.sampler if isinstance(loaded.spec, DiffusionSpec) else None
+
+
+def told(seeds: Sequence[int], labels: Sequence[int] | None) -> dict[str, str]:
+    """The text in a PNG that is of its own images: their seeds, and their labels where they have some."""
+    own = {"seed": ",".join(map(str, seeds))}
+    return own if labels is None else {**own, "label": ",".join(map(str, labels))}

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from service.errors import AtelierError, Unavailable
 from service.records import datasets, jobs, leases
 from service.records.status import DatasetStatus, JobStatus
+from worker import classifiers
 from worker.failures import failure
 from worker.lease import Lease, Order
 from worker.process import TrainerProcess
@@ -109,7 +110,7 @@ class Attempt:
             self._finish(JobStatus.FAILED, failure(error, code="worker_error", hint=WORKER_HINT))
 
     def _command(self) -> dict[str, Any]:
-        dataset_id = self._assignment.dataset_id
+        dataset_id, inception = self._assignment.dataset_id, self._resources.settings.inception
         with self._resources.database.read() as session:
             dataset = datasets.get(session, dataset_id)
             if dataset.status != DatasetStatus.READY:
@@ -123,6 +124,8 @@ class Attempt:
             "dataset": str(self._resources.artifacts.local_folder(f"datasets/{dataset_id}/packed")),
             "out": str(self._folder),
             "device": self._resources.settings.device,
+            "classifiers": str(classifiers.stored(self._resources.artifacts, self._folder / "classifiers")),
+            "inception": None if inception is None else str(inception),
         }
 
     def _follow(self, trainer: TrainerProcess) -> Ending:

@@ -48,9 +48,11 @@ def run(command: dict[str, Any], events: TextIO) -> None:
     from models.training import Saved, event_to_json, train
 
     out, pace = Path(command["out"]), Pace(time.monotonic())
+    inception = command["inception"] and Path(command["inception"])
+    known = {"classifiers": Path(command["classifiers"]), "inception": inception}
     board = TensorBoardWriter(out)
     try:
-        for event in train(spec, dataset, out, device=device):
+        for event in train(spec, dataset, out, device=device, **known):
             board.add(event)  # before it is told: whoever hears of a picture moves it
             emit(events, event_to_json(event))
             if pace.due(time.monotonic()) or isinstance(event, Saved):

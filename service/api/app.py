@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI
 from service.api import (
     checkpoints,
     datasets,
+    evaluations,
     events,
     health,
     images,
@@ -24,6 +25,7 @@ from service.api import (
 )
 from service.api.connections import CloseUnread
 from service.api.dependencies import Parts, known_parameters_only, require_key
+from service.api.evaluation_requests import EvaluationRequest
 from service.api.image_requests import ImagesRequest
 from service.api.methods import HeadLikeGet
 from service.artifacts import Artifacts
@@ -45,6 +47,7 @@ TAGS = {
     "samples": "Grids of images made while training.",
     "checkpoints": "Stored networks.",
     "images": "Images made from a checkpoint.",
+    "evaluations": "Scores of a checkpoint's images.",
     "datasets": "Sets of images to train on.",
     "presets": "Specs to start from.",
     "health": "Whether the service is alive and ready, without a key; its metrics, with one.",
@@ -54,7 +57,18 @@ TAGS = {
 KEYED_ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     *(
         ("/v1", resource.router)
-        for resource in (jobs, metrics, tensorboard, events, samples, checkpoints, images, datasets, presets)
+        for resource in (
+            jobs,
+            metrics,
+            tensorboard,
+            events,
+            samples,
+            checkpoints,
+            images,
+            evaluations,
+            datasets,
+            presets,
+        )
     ),
     ("", prometheus.router),
 )
@@ -102,7 +116,7 @@ def _describe(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = schema.document(app, [ImagesRequest])
+            app.openapi_schema = schema.document(app, [ImagesRequest, EvaluationRequest])
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to change the document

@@ -168,6 +168,7 @@ def _replies(session: Session, links: LinkMaker, rows: Sequence[Checkpoint]) -> 
             step=row.step,
             images=row.images,
             scores=row.scores,
+            score_details=row.score_details,
             size_bytes=row.size_bytes,
             sha256=row.sha256,
             best=flags[row.job_id].best == row.id,
@@ -179,6 +180,7 @@ def _replies(session: Session, links: LinkMaker, rows: Sequence[Checkpoint]) -> 
                 "job": links(f"/v1/jobs/{row.job_id}"),
                 "download": links(f"/v1/checkpoints/{row.id}/download"),
                 "images": links(f"/v1/checkpoints/{row.id}/images"),
+                "evaluations": links(f"/v1/checkpoints/{row.id}/evaluations"),
             },
         )
         for row in rows

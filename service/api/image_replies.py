@@ -1,13 +1,27 @@
 """What the service answers about checkpoints and the images made from them."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from models.spec import SamplerSpec
 from service.api.replies import CHECKPOINT, IMAGES, JOB, MOMENT, SHA256, ErrorReply, Urls, example
 from service.records.status import RequestStatus
+
+DETAILS = (
+    "What has to be the same for two scores to be comparable: `samples`, `reference`, `extractor`, "
+    "`extractor_sha256`, `ema`, `seed`, `sampler`; and the `class_histogram` where classes are known."
+)
+SCORE_DETAILS = {
+    "samples": 1000,
+    "reference": {"images": 899, "content_hash": SHA256},
+    "extractor": "classifier",
+    "extractor_sha256": SHA256,
+    "ema": True,
+    "seed": 0,
+    "sampler": None,
+}
 
 
 class CheckpointReply(BaseModel):
@@ -19,7 +33,8 @@ class CheckpointReply(BaseModel):
         job_id=JOB,
         step=4688,
         images=300000,
-        scores={},
+        scores={"fid": 12.3, "precision": 0.71, "recall": 0.42},
+        score_details=SCORE_DETAILS,
         size_bytes=4999000,
         sha256=SHA256,
         best=True,
@@ -33,10 +48,16 @@ class CheckpointReply(BaseModel):
     job_id: str
     step: int
     images: int = Field(description="Real images shown to the trained network until then.")
-    scores: dict[str, float | None] = Field(description="Null where the number was not finite.")
+    scores: dict[str, float | None] = Field(
+        description="By name: `fid`, `kid`, `inception_score`, `precision`, `recall`, `class_kl`, "
+        "`mode_coverage`. Null where the number was not finite; empty while nothing was measured."
+    )
+    score_details: dict[str, Any] | None = Field(description=DETAILS)
     size_bytes: int
     sha256: str
-    best: bool = Field(description="Whether it is its job's best; without scores the last is.")
+    best: bool = Field(
+        description="Whether it is its job's best by `evaluation.best_by`; without scores the last is."
+    )
     last: bool
     pinned: bool = Field(description="Whether it is kept whatever else is cleaned up.")
     created_at: datetime
@@ -48,7 +69,7 @@ class ImageReply(BaseModel):
 
     index: int
     seed: int = Field(description="The seed that alone makes this image again.")
-    label: int | None
+    label: int | None = Field(description="The class that it shows; null of a model without labels.")
     url: str
 
 

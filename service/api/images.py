@@ -1,47 +1,25 @@
 """Images made from a checkpoint: ordered, waited for, shown and fetched."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from models.spec import load_spec
 from service.api.bodies import JsonBytes, json_body, parse_model
-from service.api.dependencies import Artifacts, Database, LinkMaker, Links, Publisher, ServiceSettings
+from service.api.dependencies import Artifacts, Database, LinkMaker, Links, Publisher
 from service.api.files import MEDIA_TYPES, file_content, stored_file
 from service.api.image_replies import ImageBatchReply, ImageReply
 from service.api.image_requests import EXAMPLES, ImagesRequest, order
-from service.api.negotiation import JSON, Preferences, best_accepted, preferences
+from service.api.negotiation import JSON, best_accepted
 from service.api.problems import NotAcceptable, invalid, responses
+from service.api.stored_specs import OTHER_VERSION, spec_of
 from service.api.waiting import wait_until
+from service.api.wishes import PREFER, WaitingWish
 from service.errors import AtelierError, Conflict, NotFound
 from service.queue import images_channel
 from service.records import checkpoints, images, jobs
-from service.records.status import RequestStatus
+from service.records.status import OVER, RequestStatus
 from service.records.tables import ImageBatch
 
 router = APIRouter(tags=["images"])
-
-OVER = frozenset({RequestStatus.SUCCEEDED, RequestStatus.FAILED})
-
-
-def _preferences(request: Request, settings: ServiceSettings) -> Preferences:
-    return preferences(
-        ", ".join(request.headers.getlist("prefer")),
-        default=min(settings.wait_seconds, settings.max_wait_seconds),
-        longest=settings.max_wait_seconds,
-    )
-
-
-_PARAMETERS = [
-    {
-        "name": "Prefer",
-        "in": "header",
-        "description": "`wait=N`: answer 202 after N seconds; `respond-async`: at once. RFC 7240.",
-        "schema": {"type": "string"},
-        "example": "wait=60",
-    }
-]
 
 
 @router.post(
@@ -59,16 +37,18 @@ _PARAMETERS = [
             "description": "They take longer than the client waits.",
             "headers": {"Location": {"description": "The batch.", "schema": {"type": "string"}}},
         },
-        **responses(400, 404, 406, 413, 415, s422="The request does not fit the checkpoint."),
+        **responses(
+            400, 404, 406, 413, 415, s409=OTHER_VERSION, s422="The request does not fit the checkpoint."
+        ),
     },
-    openapi_extra={**json_body("ImagesRequest", EXAMPLES), "parameters": _PARAMETERS},
+    openapi_extra={**json_body("ImagesRequest", EXAMPLES), "parameters": [PREFER]},
 )
 async def create_images(
     checkpoint_id: str,
     request: Request,
     response: Response,
     body: JsonBytes,
-    wish: Annotated[Preferences, Depends(_preferences)],
+    wish: WaitingWish,
     database: Database,
     artifacts: Artifacts,
     publisher: Publisher,
@@ -165,7 +145,7 @@ def _negotiated(asked: ImagesRequest, accept: str) -> tuple[ImagesRequest, bool]
 def _order(database: Database, checkpoint_id: str, asked: ImagesRequest) -> ImageBatch:
     with database.transaction() as session:
         checkpoint = checkpoints.get(session, checkpoint_id)
-        spec = load_spec(jobs.get(session, checkpoint.job_id).spec)
+        spec = spec_of(jobs.get(session, checkpoint.job_id))
         return images.create(session, checkpoint.id, order(asked, spec))
 
 

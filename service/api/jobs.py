@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from models import presets
-from models.spec import BUILTIN_DATASETS, DatasetFacts, Plan
+from models.spec import Plan
 from models.spec.fields import Text
 from service.api.bodies import JsonBytes, json_body, parse_object
 from service.api.dependencies import (
@@ -23,10 +23,10 @@ from service.api.dependencies import (
 from service.api.problems import invalid, responses
 from service.api.replies import JobPlanReply, JobProgress, JobReply, Listing, listing
 from service.api.schema import JOB_REQUEST
+from service.api.stored_specs import facts_of
 from service.api.waiting import while_connected
-from service.errors import Conflict, NotFound
-from service.records import checkpoints, datasets, jobs
-from service.records.status import DatasetStatus, JobStatus
+from service.records import checkpoints, jobs
+from service.records.status import JobStatus
 from service.records.tables import Job
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -156,7 +156,7 @@ def cancel_job(job_id: str, database: Database, links: Links) -> JobReply:
 
 def _accept(raw: dict[str, Any], database: Database, publisher: Publisher, links: LinkMaker) -> JobReply:
     with database.transaction() as session:
-        plan = presets.plan(raw, lambda name: _facts(session, name, keep=True))
+        plan = presets.plan(raw, lambda name: facts_of(session, name, keep=True))
         job = jobs.create(session, plan.spec.model_dump(mode="json"), plan.warnings, plan.steps)
         reply = _replies(session, links, [job])[0]
     # Best effort: without Redis the stored row is published later, or found by an idle worker.
@@ -166,34 +166,7 @@ def _accept(raw: dict[str, Any], database: Database, publisher: Publisher, links
 
 def _plan(raw: dict[str, Any], database: Database) -> Plan:
     with database.read() as session:
-        return presets.plan(raw, lambda name: _facts(session, name))
-
-
-def _facts(session: Session, name: str, *, keep: bool = False) -> DatasetFacts | None:
-    """What a spec needs to know of its dataset; None where there is none, Conflict where it is not ready."""
-    try:
-        row = datasets.get(session, name, keep=keep)
-    except NotFound:
-        return BUILTIN_DATASETS.get(name)
-    if row.status == DatasetStatus.FAILED:
-        reason = (row.error or {}).get("message", "no reason is known")
-        raise Conflict(
-            "dataset_failed",
-            f"The dataset {name!r} could not be prepared: {reason}",
-            hint=(row.error or {}).get("hint") or "Upload a corrected archive.",
-            param="dataset",
-        )
-    if name in BUILTIN_DATASETS:
-        # A worker makes them when they are first needed.
-        return BUILTIN_DATASETS[name]
-    if row.count is None or row.resolution is None or row.channels is None:
-        raise Conflict(
-            "dataset_not_ready",
-            f"The dataset {name!r} is still being prepared.",
-            hint=f"Read GET /v1/datasets/{name} until its status is ready, then post the job again.",
-            param="dataset",
-        )
-    return DatasetFacts(row.name, row.count, row.resolution, row.channels, tuple(row.classes or ()))
+        return presets.plan(raw, lambda name: facts_of(session, name))
 
 
 def _labels(request: Request, pairs: Sequence[str]) -> dict[str, str]:

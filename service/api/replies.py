@@ -10,6 +10,8 @@ from models.spec import DiffusionSpec, GanSpec
 from service.records.status import JobStatus
 
 Spec = Annotated[GanSpec | DiffusionSpec, Field(discriminator="family")]
+# A job that an earlier version has stored is shown as it is, also where today's schema refuses its spec.
+StoredSpec = Annotated[Spec | dict[str, Any], Field(union_mode="left_to_right")]
 Item = TypeVar("Item", bound=BaseModel)
 Urls = dict[str, str]
 
@@ -18,6 +20,7 @@ JOB = "job_01jc0000000000000000000000"
 CHECKPOINT = "ckpt_01jc0000000000000000000001"
 DATASET = "ds_01jc0000000000000000000002"
 IMAGES = "img_01jc0000000000000000000003"
+EVALUATION = "eval_01jc0000000000000000000005"
 EVENT = "event_01jc0000000000000000000004"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
@@ -152,13 +155,17 @@ class JobReply(BaseModel):
     dataset: str
     seed: int
     metadata: dict[str, str]
-    spec: Spec
-    warnings: list[str] = Field(description="What is allowed and probably not meant.")
+    spec: StoredSpec = Field(
+        description="An object of another shape where a version with other fields has stored it."
+    )
+    warnings: list[str] = Field(
+        description="What is allowed and probably not meant; each is an `alert` among the events, too."
+    )
     attempt: int = Field(description="How often a worker has taken the job.")
     progress: JobProgress
     error: ErrorReply | None
     best_checkpoint: str | None = Field(
-        description="Id of the checkpoint with the best score; without scores the last."
+        description="Id of the checkpoint that is best by `evaluation.best_by`; without scores the last."
     )
     last_checkpoint: str | None
     created_at: datetime

@@ -24,6 +24,7 @@ class EventType(StrEnum):
     CANCELLED = "job.cancelled"
     CHECKPOINT = "checkpoint.saved"
     SAMPLE = "sample.saved"
+    CLASSIFIER = "classifier.trained"
     EVALUATION = "evaluation.done"
     ALERT = "alert"
 

@@ -30,6 +30,9 @@ class RequestStatus(StrEnum):
     FAILED = "failed"
 
 
+# Of a request: nothing more happens to it.
+OVER = frozenset({RequestStatus.SUCCEEDED, RequestStatus.FAILED})
+
 MOVES: Mapping[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELLED}),
     JobStatus.RUNNING: frozenset(

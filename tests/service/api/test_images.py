@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from models.spec import MAX_SEED
 from service.api.app import create_app
 from service.records import images
 from service.records.database import Database
 from service.records.status import RequestStatus
+from service.records.tables import Job
 from service.settings import Settings
 from tests.service.api.conftest import PNG, Trained
 
@@ -151,6 +153,17 @@ def test_the_accept_header_chooses_the_shape(
         ({}, {"seeds": [1, 2**64]}, "seeds.1"),
         ({}, {"format": "gif"}, "format"),
         ({}, {"labels": [3]}, "labels"),
+        ({"conditional": {}}, {"labels": [10]}, "labels.0"),
+        ({"conditional": {}}, {"labels": [0, -1], "n": 2}, "labels.1"),
+        ({"conditional": {}}, {"labels": ["3"]}, "labels.0"),
+        ({"conditional": {}}, {"labels": [1, 2], "n": 3}, "labels"),
+        ({"conditional": {}}, {"guidance_scale": 2.0}, "guidance_scale"),
+        ({"preset": "ddpm"}, {"guidance_scale": 2.0}, "guidance_scale"),
+        (
+            {"preset": "ddpm", "conditional": {}},
+            {"guidance_scale": 2.0, "sampler": {"guidance_scale": 1.0}},
+            "guidance_scale",
+        ),
         ({}, {"sampler": {"kind": "ddim"}}, "sampler"),
         ({"preset": "ddpm"}, {"sampler": {"kind": "euler"}}, "sampler.kind"),
         ({"preset": "ddpm"}, {"sampler": {"steps": 1001}}, "sampler.steps"),
@@ -179,17 +192,20 @@ def test_what_does_not_fit_is_refused_at_once(
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        ({}, {"kind": "ddim", "steps": 50, "eta": 0.0}),
-        ({"sampler": {"steps": 20}}, {"kind": "ddim", "steps": 20, "eta": 0.0}),
-        ({"sampler": {"kind": "ddim", "eta": 1}}, {"kind": "ddim", "steps": 50, "eta": 1.0}),
-        ({"sampler": {"kind": "ddpm", "steps": 9}}, {"kind": "ddpm", "steps": 9, "eta": 0.0}),
+        ({}, {"kind": "ddim", "steps": 50}),
+        ({"sampler": {"steps": 20}}, {"steps": 20}),
+        ({"sampler": {"kind": "ddim", "eta": 1}}, {"kind": "ddim", "eta": 1.0}),
+        ({"sampler": {"kind": "ddpm", "steps": 9}}, {"kind": "ddpm", "steps": 9}),
+        ({"guidance_scale": 3}, {"guidance_scale": 3.0}),
+        ({"sampler": {"steps": 5}, "guidance_scale": 0}, {"steps": 5, "guidance_scale": 0.0}),
     ],
     ids=str,
 )
 def test_the_sampler_is_written_out(
     client: TestClient, train: Callable[..., Trained], asked: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    url = f"/v1/checkpoints/{train(preset='ddpm').checkpoint}/images"
+    expected = {"kind": "ddim", "steps": 50, "eta": 0.0, "guidance_scale": 1.0, **expected}
+    url = f"/v1/checkpoints/{train(preset='ddpm', conditional={}).checkpoint}/images"
     assert client.post(url, json=asked, headers={"Prefer": "wait=0"}).json()["sampler"] == expected
 
 
@@ -260,4 +276,44 @@ def test_a_batch_is_queued_whole(client: TestClient, trained: Trained, database:
     with database.read() as session:
         row = images.get(session, batch["id"])
     assert row.status == RequestStatus.QUEUED
-    assert row.request == {"seeds": [9, 9], "sampler": None, "format": "png", "layout": "separate"}
+    assert row.request == {
+        "seeds": [9, 9],
+        "labels": None,
+        "sampler": None,
+        "format": "png",
+        "layout": "separate",
+    }
+
+
+@SQLITE
+@pytest.mark.parametrize(
+    ("asked", "labels"),
+    [
+        ({"n": 3}, None),
+        ({"n": 3, "labels": [7]}, [7, 7, 7]),
+        ({"seeds": [1, 2], "labels": [0, 9]}, [0, 9]),
+    ],
+)
+def test_labels_are_one_an_image(
+    client: TestClient,
+    train: Callable[..., Trained],
+    database: Database,
+    asked: dict[str, Any],
+    labels: list[int] | None,
+) -> None:
+    """Breaks when a single label does not hold for all images, or the worker has to guess."""
+    url = f"/v1/checkpoints/{train(conditional={}).checkpoint}/images"
+    batch = client.post(url, json=asked, headers={"Prefer": "respond-async"}).json()
+    with database.read() as session:
+        assert images.get(session, batch["id"]).request["labels"] == labels
+
+
+@SQLITE
+def test_a_checkpoint_of_another_version_makes_no_images(
+    client: TestClient, trained: Trained, database: Database
+) -> None:
+    """What this version cannot read is a conflict, and no mistake of the request or of the service."""
+    with database.transaction() as session:
+        session.execute(update(Job).values(spec={"family": "gan", "of_old": 1}))
+    refused = client.post(f"/v1/checkpoints/{trained.checkpoint}/images", json={})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "spec_of_another_version")

@@ -1,0 +1,69 @@
+"""The specs that jobs were stored with, and what a spec needs to know of its dataset."""
+
+import math
+
+from sqlalchemy.orm import Session
+
+from models.spec import BUILTIN_DATASETS, DatasetFacts, JobSpec, SpecError, load_spec
+from service.errors import Conflict, NotFound
+from service.records import datasets
+from service.records.status import DatasetStatus
+from service.records.tables import Dataset, Job
+
+OTHER_VERSION = "The checkpoint's spec is of another version of the service."
+
+
+def spec_of(job: Job) -> JobSpec:
+    """The spec that a job was trained by; Conflict where it is one of another version."""
+    try:
+        return load_spec(job.spec)
+    except SpecError as error:
+        raise of_another_version(job, error) from error
+
+
+def of_another_version(job: Job, error: SpecError) -> Conflict:
+    return Conflict(
+        "spec_of_another_version",
+        f"The spec of the job {job.id} is not one of this version of Atelier: {error}",
+        hint="Post the job again, with these fields corrected.",
+    )
+
+
+def facts_of(session: Session, name: str, *, keep: bool = False) -> DatasetFacts | None:
+    """What a spec needs to know of its dataset; None where there is none, Conflict where it is not ready.
+
+    `keep` lets nobody delete it until the transaction ends.
+    """
+    try:
+        row = datasets.get(session, name, keep=keep)
+    except NotFound:
+        return BUILTIN_DATASETS.get(name)
+    if row.status == DatasetStatus.FAILED:
+        reason = (row.error or {}).get("message", "no reason is known")
+        raise Conflict(
+            "dataset_failed",
+            f"The dataset {name!r} could not be prepared: {reason}",
+            hint=(row.error or {}).get("hint") or "Upload a corrected archive.",
+            param="dataset",
+        )
+    if name in BUILTIN_DATASETS:
+        # A worker makes them when they are first needed.
+        return BUILTIN_DATASETS[name]
+    if row.count is None or row.resolution is None or row.channels is None:
+        raise Conflict(
+            "dataset_not_ready",
+            f"The dataset {name!r} is still being prepared.",
+            hint=f"Read GET /v1/datasets/{name} until its status is ready, then post the job again.",
+            param="dataset",
+        )
+    classes = tuple(row.classes or ())
+    return DatasetFacts(row.name, row.count, row.resolution, row.channels, classes, overall_std(row))
+
+
+def overall_std(row: Dataset) -> float | None:
+    """Standard deviation of all pixels in [0, 1], from the channels' own: the root of E[x²] - E[x]²."""
+    if not row.mean or not row.std:
+        return None
+    squares = [std**2 + mean**2 for mean, std in zip(row.mean, row.std, strict=True)]
+    mean = sum(row.mean) / len(row.mean)
+    return math.sqrt(max(0.0, sum(squares) / len(squares) - mean**2))

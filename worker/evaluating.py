@@ -1,0 +1,160 @@
+"""Evaluations on request: claims the one that waits longest, scores its checkpoint, records the scores."""
+
+import logging
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+
+from models.checkpoints import load
+from models.data import PackedDataset
+from models.metrics.classifier import classifier_key, train_classifier
+from models.metrics.measurement import Measurement
+from models.metrics.scorer import Scorer, open_extractor
+from models.spec.evaluation import EvaluationSpec, ExtractorKind
+from service.artifacts import Artifacts
+from service.errors import NotFound, Unavailable
+from service.queue import evaluations_channel
+from service.records import checkpoints, evaluations, jobs
+from service.records.database import Database
+from worker import classifiers
+from worker.devices import resolve_device
+from worker.failures import failure
+from worker.recorder import bare_scores
+from worker.resources import Resources
+from worker.supervisor import worker_name
+
+logger = logging.getLogger(__name__)
+
+RENEW_EVERY = 20.0
+HINT = "The preparing worker's log has the traceback."
+MEMORY_HINT = "Ask for fewer samples, or give the preparing worker more memory."
+
+
+class Claim(NamedTuple):
+    """A claimed evaluation: what to measure, of which stored weights, against which dataset."""
+
+    evaluation_id: str
+    attempt: int
+    artifact: str
+    dataset_id: str
+    request: dict[str, Any]
+
+
+def evaluate(resources: Resources) -> None:
+    """Measure the evaluation that has waited longest; nothing happens if none waits.
+
+    While the database is away the row stays claimed: its lease runs out, and the reconciler queues it again.
+    """
+    claim = _claim(resources.database)
+    if claim is None:
+        return
+    try:
+        with Renewal(resources.database, claim):
+            measured = measure(claim, resources)
+    except Unavailable as error:
+        logger.warning("evaluation %s: attempt %d is given up: %s", claim.evaluation_id, claim.attempt, error)
+        return
+    except Exception as error:
+        logger.exception("evaluation %s failed", claim.evaluation_id)
+        reason = failure(error, code="evaluation_failed", hint=HINT, memory_hint=MEMORY_HINT)
+        with resources.database.transaction() as session:
+            recorded = evaluations.fail(session, claim.evaluation_id, claim.attempt, reason)
+    else:
+        scores, details = bare_scores(measured.scores), measured.details
+        with resources.database.transaction() as session:
+            recorded = evaluations.finish(
+                session, claim.evaluation_id, claim.attempt, scores=scores, details=details
+            )
+    if not recorded:
+        logger.warning("evaluation %s: attempt %d was overtaken", claim.evaluation_id, claim.attempt)
+    resources.publisher.announce(evaluations_channel(claim.evaluation_id))
+
+
+def measure(claim: Claim, resources: Resources) -> Measurement:
+    """What the training itself would have measured at this step, by the settings of the request."""
+    loaded = load(resources.artifacts.local(claim.artifact))
+    evaluation = EvaluationSpec.model_validate(claim.request)
+    spec = loaded.spec.model_copy(update={"evaluation": evaluation})
+    if evaluation.extractor is None:
+        raise ValueError("the request is not resolved: its extractor is missing")
+    # On a CPU the last bits of an image depend on it, and a last bit may become a byte.
+    torch.set_num_threads(spec.threads or torch.get_num_threads())
+    device = resolve_device(resources.settings.device)
+    channels, resolution, _ = spec.data.image_shape
+    images = _dataset(claim, resources.artifacts).at(resolution, channels)
+    classifier = None
+    if evaluation.extractor is ExtractorKind.CLASSIFIER:
+        classifier = _classifier(images, resources.artifacts)
+    extractor = open_extractor(
+        evaluation.extractor,
+        classifier=classifier,
+        inception=resources.settings.inception,
+        device=device,
+    )
+    return Scorer(spec, images, extractor, ema=spec.ema is not None, device=device)(loaded.networks)
+
+
+class Renewal:
+    """Keeps the lease from a thread of its own for as long as the `with` block runs."""
+
+    def __init__(self, database: Database, claim: Claim) -> None:
+        self._database = database
+        self._claim = claim
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True, name=f"lease-{claim.evaluation_id}")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        while not self._closing.wait(RENEW_EVERY):
+            try:
+                with self._database.transaction() as session:
+                    held = evaluations.renew(session, self._claim.evaluation_id, self._claim.attempt)
+            except Unavailable as error:
+                logger.warning(
+                    "evaluation %s: the lease was not renewed: %s", self._claim.evaluation_id, error
+                )
+            else:
+                if not held:
+                    return  # another worker has it; what is measured here is refused when it is recorded
+
+
+def _claim(database: Database) -> Claim | None:
+    with database.transaction() as session:
+        row = evaluations.claim_next(session, worker_name())
+        if row is None:
+            return None
+        stored = checkpoints.get(session, row.checkpoint_id)
+        dataset = jobs.get(session, stored.job_id).dataset
+        return Claim(row.id, row.attempt, stored.artifact, dataset, row.request)
+
+
+def _dataset(claim: Claim, artifacts: Artifacts) -> PackedDataset:
+    try:
+        return PackedDataset.open(artifacts.local_folder(f"datasets/{claim.dataset_id}/packed"))
+    except NotFound:
+        raise NotFound(
+            "dataset_missing",
+            f"The images of the dataset {claim.dataset_id} are not stored: there is nothing to compare with.",
+            hint="It was deleted, or never prepared: GET /v1/datasets lists what there is.",
+        ) from None
+
+
+def _classifier(images: PackedDataset, artifacts: Artifacts) -> Path:
+    """The stored classifier of these images; it is trained first where there is none."""
+    key = f"{classifiers.FOLDER}/{classifier_key(images)}"
+    if artifacts.exists(key):
+        return artifacts.local(key)
+    with tempfile.TemporaryDirectory(prefix="atelier-classifier-") as folder:
+        file = Path(folder) / classifier_key(images)
+        train_classifier(images, file)
+        return classifiers.keep(artifacts, file)
