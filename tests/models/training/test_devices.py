@@ -32,9 +32,9 @@ def test_losses_make_no_tensor_on_another_device(preset: str) -> None:
     recipe = recipe_on_meta(preset)
     images = torch.empty(16, 1, 16, 16, device=META)
     batch = {"images": images, "latents": torch.empty(16, 8, device=META)}
-    batch |= {"noise": images, "timesteps": torch.zeros(16, dtype=torch.long, device=META)}
+    batch |= {"noise": images, "times": torch.zeros(16, dtype=torch.long, device=META)}
     for phase in recipe.phases:
-        losses = phase.loss(batch)
+        losses = phase.loss(batch, 1)
         assert {value.device.type for value in losses.values()} == {"meta"}
         torch.stack([value for name, value in losses.items() if name.startswith("loss/")]).sum().backward()
         nn.utils.get_total_norm([weights.grad for weights in phase.network.parameters()])

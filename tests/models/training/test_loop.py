@@ -9,6 +9,7 @@ import torch
 from models.data import PackedDataset
 from models.spec import JobSpec, load_spec
 from models.training import (
+    ClassifierTrained,
     Evaluated,
     Event,
     Finished,
@@ -20,14 +21,15 @@ from models.training import (
     train,
 )
 from models.training.entry import build_recipe
-from models.training.loop import run
+from models.training.loop import Trial, run
 from models.training.means import Means
 from models.training.recipe import Batch
 from models.training.update import one_step
 from tests.models.training.specs import folders, small
 
 PRESETS = ["dcgan", "dcgan-vanilla", "ddpm"]
-NOTHING_HELD_OUT = (torch.zeros(0, 1, 16, 16), torch.zeros(0, 1, 16, 16))
+NO_IMAGES = (torch.zeros(0, 1, 16, 16), torch.zeros(0, dtype=torch.long))
+NOTHING_HELD_OUT = Trial(NO_IMAGES, NO_IMAGES)
 
 
 def losses(events: list[Event]) -> list[tuple[int, dict[str, float]]]:
@@ -44,7 +46,7 @@ def test_a_run_tells_everything_that_happened(preset: str, digits: PackedDataset
     overrides = {
         "checkpoints": {"every_steps": 3},
         "samples": {"every_steps": 2, "count": 4},
-        "evaluation": {"every_steps": 1},
+        "evaluation": {"every_steps": 1, "samples": 64, "scores": ["mode_coverage"]},
     }
     events = list(train(small(preset, **overrides), digits, tmp_path))
     assert isinstance(events[0], Started)
@@ -54,7 +56,7 @@ def test_a_run_tells_everything_that_happened(preset: str, digits: PackedDataset
     assert [event.step for event in events if isinstance(event, Sampled)] == [2, 4, 6]
     assert [event.step for event in events if isinstance(event, Saved)] == [3, 6]
     assert [event.step for event in events if isinstance(event, Evaluated)] == [1, 2, 3, 4, 5, 6]
-    told = {event.path for event in events if isinstance(event, Sampled | Saved)}
+    told = {event.path for event in events if isinstance(event, Sampled | Saved | ClassifierTrained)}
     assert folders(tmp_path) == told
 
 
@@ -62,13 +64,13 @@ def test_a_run_tells_everything_that_happened(preset: str, digits: PackedDataset
 def test_the_settled_spec_repeats_the_run_to_the_last_bit(
     preset: str, digits: PackedDataset, tmp_path: Path
 ) -> None:
-    first = list(train(small(preset), digits, tmp_path / "first"))
+    first = list(train(small(preset, evaluation=None), digits, tmp_path / "first"))
     torch.manual_seed(99)  # nothing outside the spec may matter
     torch.randn(7)
     again = list(train(load_spec(first[0].spec), digits, tmp_path / "again"))
     assert losses(again) == losses(first)
     assert hashes(again) == hashes(first)
-    other = list(train(small(preset, seed=6), digits, tmp_path / "other"))
+    other = list(train(small(preset, seed=6, evaluation=None), digits, tmp_path / "other"))
     assert losses(other) != losses(first)
 
 
@@ -76,8 +78,10 @@ def test_the_settled_spec_repeats_the_run_to_the_last_bit(
 def test_looking_at_a_run_does_not_change_it(preset: str, digits: PackedDataset, tmp_path: Path) -> None:
     rarely = {"checkpoints": {"every_steps": 6}, "samples": {"every_steps": 6, "count": 4}}
     often = {"checkpoints": {"every_steps": 1}, "samples": {"every_steps": 1, "count": 9}}
-    quiet = list(train(small(preset, evaluation={"every_steps": 6}, **rarely), digits, tmp_path / "quiet"))
-    watched = list(train(small(preset, evaluation={"every_steps": 1}, **often), digits, tmp_path / "watched"))
+    rarely["evaluation"] = {"every_steps": 6, "scores": []}
+    often["evaluation"] = {"every_steps": 1, "scores": []}
+    quiet = list(train(small(preset, **rarely), digits, tmp_path / "quiet"))
+    watched = list(train(small(preset, **often), digits, tmp_path / "watched"))
     assert losses(watched) == losses(quiet)
 
 
@@ -141,15 +145,14 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> No
     spec = small("dcgan-vanilla")
     recipe = build_recipe(spec, torch.device("cpu"))
 
-    def loss_then_nan(batch: Batch) -> dict[str, torch.Tensor]:
-        losses = recipe.phases[0].loss(batch)
-        return losses if steps.pop() < 3 else {"loss/discriminator": losses["loss/discriminator"] * torch.nan}
+    def loss_then_nan(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        losses = recipe.phases[0].loss(batch, step)
+        return losses if step < 3 else {"loss/discriminator": losses["loss/discriminator"] * torch.nan}
 
-    steps = [3, 2, 1]
     broken = replace(recipe, phases=(replace(recipe.phases[0], loss=loss_then_nan),))
     told: list[Event] = []
     with pytest.raises(TrainingError, match="at step 3") as caught:
-        told.extend(run(spec, broken, Fixed(torch.zeros(16, 1, 16, 16)), NOTHING_HELD_OUT, tmp_path))
+        told.extend(run(spec, broken, Fixed(torch.zeros(16, 1, 16, 16)), NOTHING_HELD_OUT, None, tmp_path))
     assert caught.value.code == "diverged"
     assert "learning_rate" in caught.value.hint
     assert losses(told)[-1][0] == 2
@@ -160,7 +163,7 @@ def test_a_run_shows_that_it_moves_between_two_points_of_its_curves(
 ) -> None:
     """A thousand points of ten hours are 36 seconds apart: the progress may not stand still so long."""
     monkeypatch.setattr("models.training.loop._TELL_SECONDS", 0.0)
-    events = list(train(small("dcgan", log_every_steps=4), digits, tmp_path))
+    events = list(train(small("dcgan", log_every_steps=4, evaluation=None), digits, tmp_path))
     progress = [event for event in events if isinstance(event, Progress)]
     assert [event.step for event in progress] == [1, 2, 3, 4, 5, 6]
     assert [event.step for event in progress if event.metrics] == [4, 6]
