@@ -98,7 +98,7 @@ def _mark_images(ax: Axes, last: int, best: int | None, *, named: bool) -> None:
     if named:
         ax.set_xlabel("images shown", color=MUTED)
     if best is not None:
-        ax.axvline(best, color="#333333", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        ax.axvline(best, color="#333333", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.8)
 
 
 def _last_images(series: Mapping[str, "Series"]) -> int:
