@@ -1,6 +1,7 @@
 """How noise grows with time, and what a network is told of it: training and sampling share it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
@@ -31,21 +32,23 @@ def noise_scheduler(spec: DiffusionSpec) -> DDPMScheduler:
     schedule, prediction = spec.noise_schedule, spec.loss.prediction
     if schedule.timesteps is None or prediction is None:
         raise ValueError("the spec is not resolved: noise_schedule.timesteps or loss.prediction is missing")
-    scheduler = DDPMScheduler(
-        num_train_timesteps=schedule.timesteps,
-        beta_schedule=BETA_SCHEDULES[schedule.kind],
-        beta_start=1e-4,
-        beta_end=0.02,
+    betas: dict[str, Any] = {
+        "num_train_timesteps": schedule.timesteps,
+        "beta_schedule": BETA_SCHEDULES[schedule.kind],
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+    }
+    if schedule.kind is NoiseScheduleKind.SIGMOID:
+        # Of diffusers' schedulers DDPM's alone knows the name; those made from its config take the values.
+        betas["trained_betas"] = DDPMScheduler(**betas).betas.tolist()
+    return DDPMScheduler(
+        **betas,
         clip_sample=True,
         rescale_betas_zero_snr=schedule.zero_terminal_snr,
         # Where the last timestep is pure noise, sampling must begin with it (Lin et al. 2024, section 3.3).
         timestep_spacing="trailing" if schedule.zero_terminal_snr else "leading",
         prediction_type=PREDICTION_TYPES[prediction],
     )
-    if schedule.kind is NoiseScheduleKind.SIGMOID:
-        # Of diffusers' schedulers this one alone knows the name; those made from its config get the values.
-        scheduler.register_to_config(trained_betas=scheduler.betas.tolist())
-    return scheduler
 
 
 @dataclass(frozen=True)

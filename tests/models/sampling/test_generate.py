@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.networks import build_networks
-from models.networks.noise_schedule import noise_scheduler
 from models.presets import plan
-from models.sampling import SamplingError, generate
+from models.sampling import SamplingError, generate, initial_noise, labels_of
 from models.sampling.generate import GAN_CHUNK, to_uint8
-from models.sampling.samplers import SAMPLERS
-from models.spec import BUILTIN_DATASETS, DiffusionSpec, JobSpec, SamplerKind, SamplerSpec
+from models.spec import BUILTIN_DATASETS, JobSpec, SamplerKind, SamplerSpec
+from models.spec.sampler_rules import SAMPLERS_OF
 
 STOCHASTIC = [SamplerSpec(kind=SamplerKind.DDPM, steps=8), SamplerSpec(steps=5, eta=0.7)]
 DETERMINISTIC = SamplerSpec(kind=SamplerKind.DDIM, steps=5)
@@ -35,8 +34,10 @@ def _gan(resolution: int = 32, channels: int = 3) -> tuple[JobSpec, dict[str, nn
     return spec, networks
 
 
-def _diffusion() -> tuple[JobSpec, dict[str, nn.Module]]:
-    spec = _spec({"preset": "ddpm", "network": {"channels": 8, "attention_resolutions": [4], "dropout": 0.3}})
+def _diffusion(schedule: str = "cosine", **fields: Any) -> tuple[JobSpec, dict[str, nn.Module]]:
+    network = {"channels": 8, "attention_resolutions": [4], "dropout": 0.3}
+    raw = {"family": "diffusion", "network": network, "noise_schedule": {"kind": schedule}, **fields}
+    spec = _spec(raw)
     torch.manual_seed(0)
     return spec, build_networks(spec)
 
@@ -56,10 +57,14 @@ def test_a_gans_bytes_depend_on_the_seed_alone(resolution: int, channels: int) -
     assert len({image.numpy().tobytes() for image in together}) == 64
 
 
-@pytest.mark.parametrize("sampler", [*STOCHASTIC, DETERMINISTIC], ids=["ddpm", "ddim noisy", "ddim"])
+SOLVERS = [SamplerSpec(kind=kind, steps=4) for kind in SamplerKind if kind not in ("ddpm", "ddim")]
+
+
+@pytest.mark.parametrize("sampler", [*STOCHASTIC, DETERMINISTIC, *SOLVERS], ids=str)
 def test_a_diffusion_models_image_is_the_same_alone_and_among_others(sampler: SamplerSpec) -> None:
     """One random stream for a whole batch, the usual way, would give another image to every n."""
-    spec, networks = _diffusion()
+    schedule = "edm" if sampler.kind in SAMPLERS_OF[False] else "cosine"
+    spec, networks = _diffusion(schedule)
     seeds = [7, 3, 11, 5, 2**53 - 1]
     together = generate(networks, spec, seeds, sampler=sampler).int()
     for index in (0, 2, 4):
@@ -105,33 +110,6 @@ def test_sampling_leaves_training_as_it_was(make: Any) -> None:
     assert torch.equal(generate(networks, spec, [1, 2], sampler=sampler), first)
 
 
-class _IdealForGaussians(nn.Module):
-    """The best prediction of the noise in x for data N(0, spread²): linear in x."""
-
-    def __init__(self, spec: DiffusionSpec, spread: float) -> None:
-        super().__init__()
-        self.kept = nn.Parameter(noise_scheduler(spec).alphas_cumprod)
-        self.spread = spread
-
-    def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
-        kept = self.kept[timestep]
-        return x * (1 - kept).sqrt() / (kept * self.spread**2 + 1 - kept)
-
-
-@pytest.mark.parametrize(
-    "sampler",
-    [SamplerSpec(kind=SamplerKind.DDPM, steps=1000), SamplerSpec(steps=200), SamplerSpec(steps=1000, eta=1)],
-)
-def test_the_ideal_denoiser_of_gaussian_data_gives_that_data(sampler: SamplerSpec) -> None:
-    """A wrong coefficient anywhere in a sampler shows in the spread, which is known exactly."""
-    spec, _ = _diffusion()
-    assert isinstance(spec, DiffusionSpec)
-    ideal = {"network": _IdealForGaussians(spec, spread=0.25)}
-    images = generate(ideal, spec, range(64), sampler=sampler).float() / 127.5 - 1
-    assert images.std().item() == pytest.approx(0.25, rel=0.04)
-    assert abs(images.mean().item()) < 0.01
-
-
 def test_progress_counts_evaluations_to_the_end() -> None:
     spec, networks = _diffusion()
     seen: list[tuple[int, int]] = []
@@ -147,6 +125,11 @@ def test_progress_counts_evaluations_to_the_end() -> None:
     seen.clear()
     generate(networks, spec, range(GAN_CHUNK + 1), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
+    spec, networks = _diffusion("edm")
+    seen.clear()
+    heun = SamplerSpec(kind=SamplerKind.HEUN, steps=2)
+    generate(networks, spec, [1], sampler=heun, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 @pytest.mark.parametrize("make", [_gan, _diffusion])
@@ -162,7 +145,7 @@ def test_what_cannot_be_sampled_is_refused_with_the_reason() -> None:
     with pytest.raises(SamplingError, match="without labels"):
         generate(networks, gan, [1], labels=[3])
     diffusion, denoiser = _diffusion()
-    with pytest.raises(SamplingError, match="timesteps of the model"):
+    with pytest.raises(SamplingError, match="more than the noise_schedule.timesteps"):
         generate(denoiser, diffusion, [1], sampler=SamplerSpec(steps=1001))
 
 
@@ -176,7 +159,86 @@ def test_a_diverged_network_is_an_error_not_a_black_picture() -> None:
 def test_bytes_are_rounded_and_clipped() -> None:
     values = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0, 1 / 255])
     assert to_uint8(values).tolist() == [0, 0, 128, 255, 255, 128]
+    assert to_uint8(values, (0, 1)).tolist() == [0, 0, 0, 255, 255, 1]
 
 
-def test_every_sampler_is_in_the_table() -> None:
-    assert set(SAMPLERS) == set(SamplerKind)
+def test_a_gan_of_images_from_0_to_1_uses_all_bytes() -> None:
+    """Read as [-1, 1], its black would be grey."""
+    spec = _spec({"preset": "dcgan", "data": {"range": [0, 1]}, "generator": {"ngf": 4}})
+    networks = build_networks(spec)
+    with torch.no_grad():
+        images = networks["generator"].eval()(initial_noise([3], (100,)))
+    assert torch.equal(generate(networks, spec, [3])[0], (images[0] * 255).round().to(torch.uint8))
+
+
+CONDITIONAL = {"conditional": {"classes": 10}}
+
+
+def _conditional(family: str) -> tuple[JobSpec, dict[str, nn.Module]]:
+    if family == "diffusion":
+        return _diffusion(sampler={"kind": "ddim", "steps": 2}, **CONDITIONAL)
+    spec = _spec({"preset": "dcgan", "generator": {"ngf": 8, "init": "kaiming"}, **CONDITIONAL})
+    torch.manual_seed(0)
+    networks = build_networks(spec)
+    for module in networks["generator"].modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight)  # at first all labels are alike; training sets them apart
+    networks["generator"](torch.randn(64, 100), torch.arange(64) % 10)
+    return spec, networks
+
+
+@pytest.mark.parametrize("family", ["gan", "diffusion"])
+def test_a_conditional_models_image_depends_on_its_seed_and_label_alone(family: str) -> None:
+    spec, networks = _conditional(family)
+    together = generate(networks, spec, [5, 6, 5], labels=[1, 1, 2]).int()
+    for index, (seed, label) in enumerate([(5, 1), (6, 1), (5, 2)]):
+        alone = generate(networks, spec, [seed], labels=[label])[0].int()
+        assert (alone - together[index]).abs().max() <= (0 if family == "gan" else 1)
+    own = labels_of(spec, [5, 6, 5])
+    assert torch.equal(generate(networks, spec, [5, 6, 5]), generate(networks, spec, [5, 6, 5], labels=own))
+    assert own is not None
+    assert own[0] == own[2]
+
+
+def test_the_label_is_seen_by_the_generator() -> None:
+    spec, networks = _conditional("gan")
+    assert not torch.equal(*generate(networks, spec, [5, 5], labels=[1, 2]))
+
+
+def test_labels_of_seeds_are_even_over_the_classes() -> None:
+    spec, _ = _conditional("gan")
+    labels = labels_of(spec, range(1000, 1100))
+    assert labels is not None
+    for start in range(0, 100, 10):
+        assert sorted(labels[start : start + 10]) == list(range(10))
+    tens = labels_of(spec, range(0, 10_000, 10))  # seed % 10 would make one class of them
+    assert tens is not None
+    assert min(tens.count(label) for label in range(10)) > 60  # 100 expected, 9.5 a standard deviation
+    assert labels_of(_gan()[0], [1, 2]) is None
+
+
+@pytest.mark.parametrize("family", ["gan", "diffusion"])
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [([10, 0], "has 10 classes, 0 to 9"), ([0, -1], "Label -1"), ([0], "1 labels for 2 images")],
+)
+def test_labels_that_the_model_has_not_are_refused(family: str, labels: list[int], why: str) -> None:
+    spec, networks = _conditional(family)
+    with pytest.raises(SamplingError, match=why):
+        generate(networks, spec, [1, 2], labels=labels)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_guidance_keeps_the_number_of_images_at_once(scale: float) -> None:
+    """A doubled batch of full size would need twice the memory that a service was sized for."""
+    spec, networks = _conditional("diffusion")
+    seen: list[int] = []
+    networks["network"].register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+    sampler = SamplerSpec(kind=SamplerKind.DDIM, steps=1, guidance_scale=scale)
+    progress: list[tuple[int, int]] = []
+    made = generate(
+        networks, spec, range(70), sampler=sampler, progress=lambda done, of: progress.append((done, of))
+    )
+    assert len(made) == 70
+    assert seen == ([64, 6] if scale == 1 else [64, 64, 12])
+    assert progress[-1] == (len(seen), len(seen))
