@@ -103,7 +103,7 @@ def load_classifier(path: Path, device: str | torch.device) -> Extractor:
         network = Classifier(about["channels"], len(about["classes"]))
         network.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
-        message = f"{path} holds no classifier: {error}."
+        message = f"{path} holds no classifier of version {VERSION} ({type(error).__name__}: {error})."
         raise ExtractorError("classifier_damaged", message, "Remove it: it is trained again.") from error
     return Extractor(
         ExtractorKind.CLASSIFIER,

@@ -146,6 +146,16 @@ def test_large_images_in_colour_train(make_set: MakeSet, tmp_path: Path, channel
     assert len(load_classifier(tmp_path / "classifier", "cpu")(pixels(made, torch.arange(3)))) == 3
 
 
+def test_images_that_are_mapped_from_the_disk_give_the_same_classifier(
+    make_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, mapped = make_set(TWENTY), make_set(TWENTY)
+    assert not isinstance(held.images, np.memmap)
+    monkeypatch.setattr("models.data.packed.MAPPED_FROM", 0)
+    assert isinstance(mapped.images, np.memmap)
+    assert train_classifier(held, tmp_path / "one") == train_classifier(mapped, tmp_path / "other")
+
+
 def damaged_files(whole: bytes) -> dict[str, bytes | None]:
     other = safetensors.torch.save({"weight": torch.zeros(2)}, {"atelier": "{}"})
     return {"missing": None, "empty": b"", "cut": whole[:-1], "of another kind": other, "text": b"{}" * 100}

@@ -162,6 +162,17 @@ def test_few_images_are_scored_as_far_as_that_goes(make_set: MakeSet, samples: i
     assert ("score/kid" in measured.scores) == (samples >= 2 and count >= 4)
 
 
+def test_images_without_labels_are_scored(make_set: MakeSet) -> None:
+    """By an extractor that knows no classes, as Inception: then there is no histogram of them."""
+    spec = spec_of(evaluation={"samples": 5, "scores": ["kid", "precision_recall"]})
+    extractor, _ = seeing()
+    measured = Scorer(spec, make_set([-1] * 12, classes=0), extractor, ema=False, device="cpu")(
+        networks_of(spec)
+    )
+    assert measured.scores.keys() == {"score/kid", "score/precision", "score/recall"}
+    assert "class_histogram" not in measured.details
+
+
 def test_networks_that_return_nan_cannot_be_scored(digits: PackedDataset, classifier: Extractor) -> None:
     spec = spec_of()
     networks = networks_of(spec)
