@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service.commands import datasets, demo, images, jobs, keys, presets, stack
+from service.commands import checkpoints, datasets, demo, images, jobs, keys, presets, stack
 from service.commands.output import print_error, say
 from service.errors import AtelierError
 
@@ -53,6 +53,8 @@ app.command("migrate", rich_help_panel=PARTS)(stack.migrate)
 app.add_typer(keys.app, name="keys", rich_help_panel=PARTS)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=CLIENT)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=CLIENT)
+app.command("checkpoints", rich_help_panel=CLIENT)(checkpoints.checkpoints)
+app.command("evaluate", rich_help_panel=CLIENT)(checkpoints.evaluate)
 app.command("images", rich_help_panel=CLIENT)(images.images)
 app.add_typer(presets.app, name="presets", rich_help_panel=CLIENT)
 app.command("ready", rich_help_panel=CLIENT)(stack.ready)

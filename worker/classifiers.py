@@ -20,9 +20,10 @@ def stored(artifacts: Artifacts, otherwise: Path) -> Path:
 def keep(artifacts: Artifacts, file: Path) -> Path:
     """Store a classifier under its own name; one that another run has stored meanwhile stays. The stored one.
 
-    Scores by two classifiers cannot be compared, so that there is one, whoever was first.
+    Scores by two classifiers cannot be compared, so that there is one, whoever was first. The file stays
+    where it is: its trainer has yet to read it.
     """
     key = f"{FOLDER}/{file.name}"
     if not artifacts.exists(key):
-        artifacts.put_file(file, key)
+        artifacts.put_bytes(file.read_bytes(), key)
     return artifacts.local(key)

@@ -21,6 +21,10 @@ def images(
     *,
     n: Annotated[int, typer.Option("--n", help="How many images.", min=1)] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the first image; the next has the next one.")] = 0,
+    label: Annotated[
+        list[int] | None,
+        typer.Option(help="Class to show, of a conditional model: one for all, or repeated, one an image."),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="A picture file for a grid, or a folder for one file each.")
     ] = Path("images"),
@@ -33,6 +37,7 @@ def images(
         "seed": seed,
         "format": FORMATS[out.suffix.lower()] if picture else "png",
         "layout": "grid" if picture and n > 1 else "separate",
+        **({"labels": label} if label else {}),
     }
     with connect() as client:
         batch = client.make_images(resolve_checkpoint(client, checkpoint), request)

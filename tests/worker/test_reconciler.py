@@ -15,10 +15,10 @@ import pytest
 import redis
 from sqlalchemy import update
 
-from service.records import datasets, jobs, leases
+from service.records import datasets, evaluations, jobs, leases
 from service.records.database import Database, migrate
 from service.records.status import JobStatus
-from service.records.tables import Dataset, ImageBatch, Job
+from service.records.tables import Dataset, Evaluation, ImageBatch, Job
 from service.settings import Settings
 from worker.reconciler import reconcile, run
 from worker.resources import Resources
@@ -51,16 +51,20 @@ def test_queued_rows_whose_message_is_lost_are_published_again_and_fresh_ones_ar
 ) -> None:
     """Breaks when a FLUSHALL loses a job, or when every look doubles the messages in Redis."""
     age(resources, Dataset, "fashion-mnist", published_at=datetime.now(UTC))
-    job_id, image_id = create_job(), ask_images(create_checkpoint(), [1])
+    checkpoint_id = create_checkpoint()
+    job_id, image_id = create_job(), ask_images(checkpoint_id, [1])
+    with resources.database.transaction() as session:
+        evaluation_id = evaluations.create(session, checkpoint_id, {}).id
     reconcile(resources.database, resources.publisher)
     assert waiting(broker) == {"train": 0, "sample": 0, "prepare": 0}
 
     age(resources, Job, job_id, published_at=LONG_AGO)
     age(resources, ImageBatch, image_id, published_at=LONG_AGO)
+    age(resources, Evaluation, evaluation_id, published_at=LONG_AGO)
     age(resources, Dataset, "fashion-mnist", published_at=LONG_AGO)
     for _ in range(3):
         reconcile(resources.database, resources.publisher)
-    assert waiting(broker) == {"train": 1, "sample": 1, "prepare": 1}
+    assert waiting(broker) == {"train": 1, "sample": 1, "prepare": 2}
 
 
 @SQLITE

@@ -13,10 +13,11 @@ from PIL import Image
 
 from models.networks import count_parameters
 from models.presets import plan
+from models.sampling import labels_of
 from models.spec import load_spec
 from models.spec.data import BUILTIN_DATASETS
 from service.errors import Unavailable
-from service.records import checkpoints, images
+from service.records import checkpoints, images, jobs
 from service.records.status import RequestStatus
 from service.records.tables import ImageBatch
 from tests.worker.conftest import Training
@@ -76,6 +77,32 @@ def test_a_png_tells_how_it_was_made_and_nothing_else(
     used = {"kind": "ddim", "steps": 2, "eta": 0.0, "guidance_scale": 1.0}
     assert json.loads(by_ddpm.pop("sampler")) == used
     assert by_ddpm == {"checkpoint": ddpm, "seed": "6"}
+
+
+@SQLITE
+@pytest.mark.parametrize("changed", [{}, TINY_DDPM], ids=["gan", "diffusion"])
+def test_each_image_tells_the_class_that_it_shows(
+    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make, changed: dict[str, Any]
+) -> None:
+    """Breaks when a label is asked for and not used, or used and not told."""
+    changed = without_gan(changed) if changed else {}
+    checkpoint = create_checkpoint(**changed, conditional={})
+    asked = ask_images(checkpoint, [5, 5], labels=[3, 7])
+    drawn = ask_images(checkpoint, [5, 6])
+    sampler.ring()
+    result = row(resources, asked).result
+    assert result is not None
+    assert [image["label"] for image in result["data"]] == [3, 7]
+    read = [resources.artifacts.read(image["artifact"]) for image in result["data"]]
+    assert [Image.open(io.BytesIO(png)).info["label"] for png in read] == ["3", "7"]
+    assert Image.open(io.BytesIO(resources.artifacts.read(result["grid"]))).info["label"] == "3,7"
+    pixels = [Image.open(io.BytesIO(png)).tobytes() for png in read]
+    assert pixels[0] != pixels[1]
+    with resources.database.read() as session:
+        spec = load_spec(jobs.get(session, checkpoints.get(session, checkpoint).job_id).spec)
+    own = row(resources, drawn).result
+    assert own is not None
+    assert [image["label"] for image in own["data"]] == labels_of(spec, [5, 6])
 
 
 @SQLITE
