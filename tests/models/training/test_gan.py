@@ -1,29 +1,19 @@
 """The GAN recipe against the classical loop, written plainly."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from models.spec import GanSpec
+from models.presets import PRESETS, plan
+from models.spec import BUILTIN_DATASETS, GanSpec
 from models.training.entry import build_recipe, derived_seed
 from models.training.means import Means
 from models.training.recipe import Recipe
 from models.training.update import one_step
+from tests.models.training.gans import ADAM, Images, SameImages, per_image, train
 from tests.models.training.specs import small
-
-
-class Images:
-    """Batches of noise."""
-
-    def __init__(self) -> None:
-        self.generator = torch.Generator().manual_seed(0)
-
-    def next(self) -> tuple[torch.Tensor, torch.Tensor]:
-        images = torch.rand(16, 1, 16, 16, generator=self.generator) * 2 - 1
-        return images, torch.zeros(16, dtype=torch.long)
 
 
 def classical(spec: GanSpec, recipe: Recipe, steps: int) -> list[tuple[float, float]]:
@@ -103,7 +93,7 @@ def test_ema_samples_from_averaged_weights() -> None:
     assert plain.averaged_networks() is None
 
 
-def test_a_gan_learns_the_brightness_of_its_images(tmp_path: Path) -> None:
+def test_a_gan_learns_the_brightness_of_its_images() -> None:
     """The whole game works: images of one grey level are imitated within a few hundred steps."""
 
     class Grey(Images):
@@ -121,3 +111,58 @@ def test_a_gan_learns_the_brightness_of_its_images(tmp_path: Path) -> None:
     after = generator(latents).mean().item()
     assert abs(before - 0.6) > 0.4
     assert abs(after - 0.6) < 0.2
+
+
+@pytest.mark.slow
+def test_a_conditional_gan_learns_the_brightness_of_each_class() -> None:
+    """Even classes are dark and odd ones bright: so are the images made of them, from the same latents."""
+
+    class Shades(Images):
+        def next(self) -> tuple[torch.Tensor, torch.Tensor]:
+            images, labels = super().next()
+            return images * 0.05 + (0.6 * (2 * (labels % 2) - 1)).view(-1, 1, 1, 1), labels
+
+    spec = per_image(
+        conditional={},
+        loss={"kind": "hinge"},
+        generator={"norm": "batch"},
+        discriminator={"spectral_norm": True},
+        optimizer={**ADAM, "learning_rate": 2e-3},
+    )
+    generator = train(spec, 200, Shades())[0].networks["generator"]
+    latents = torch.randn(20, spec.generator.nz, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(20) % 10
+    with torch.no_grad():
+        made = generator(latents, labels).mean((1, 2, 3))
+    assert (made[labels % 2 == 1].mean() - made[labels % 2 == 0].mean()).item() > 0.6
+
+
+GAN_PRESETS = [name for name, preset in PRESETS.items() if preset.family == "gan"]
+
+
+@pytest.mark.parametrize("conditional", [None, {}], ids=["plain", "conditional"])
+@pytest.mark.parametrize("preset", GAN_PRESETS)
+def test_every_preset_trains_whole_and_in_parts(preset: str, conditional: dict[str, int] | None) -> None:
+    """Finite losses of both networks, whose weights both change."""
+    for accumulation in (1, 2):
+        raw = {
+            "preset": preset,
+            "seed": 1,
+            "budget": {"steps": 20},
+            "batch_size": 16,
+            "accumulation": accumulation,
+            "conditional": conditional,
+            "generator": {"ngf": 4, "nz": 8},
+            "discriminator": {"ndf": 4},
+            "precision": "fp32",
+            "memory_format": "contiguous",
+        }
+        spec = plan(raw, BUILTIN_DATASETS.get).spec
+        assert isinstance(spec, GanSpec)
+        before = build_recipe(spec, torch.device("cpu"))
+        recipe, means = train(spec, 5, SameImages())
+        losses = {name: value for name, value in means.read().items() if name.startswith("loss/")}
+        assert {"loss/discriminator", "loss/generator"} <= losses.keys()
+        assert all(abs(value) < 100 for value in losses.values())
+        for name, network in recipe.networks.items():
+            assert not torch.equal(next(network.parameters()), next(before.networks[name].parameters()))
