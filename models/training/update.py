@@ -10,7 +10,8 @@ from models.spec.training import Precision
 from models.training.means import Means
 from models.training.recipe import Batch, Phase, Recipe
 
-_AUTOCAST = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+AUTOCAST = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+"""What networks compute in; of others nothing is cast."""
 
 
 class Stream(Protocol):
@@ -57,7 +58,7 @@ def _update(
     if phase.before:
         phase.before()
     for part in parts:
-        with torch.autocast(device_type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
+        with torch.autocast(device_type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
             losses = phase.loss(part, step)
         total = torch.stack([value for name, value in losses.items() if name.startswith("loss/")]).sum()
         scaled = scaler.scale(total) if scaler else total
