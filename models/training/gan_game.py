@@ -89,7 +89,7 @@ class Game:
         """D's mean output: held-out far below trained-on means that D knows its images by heart."""
         conditional = self._spec.conditional is not None
         groups = {"held_out": (held_out_BCHW, held_out_B), "trained": (trained_BCHW, trained_B)}
-        with _statistics_kept(self._discriminator):
+        with _on_trial(self._discriminator):
             return {
                 f"evaluation/output_{name}": self._outputs(images, labels if conditional else None).mean()
                 for name, (images, labels) in groups.items()
@@ -112,11 +112,19 @@ class Game:
 
 
 @contextmanager
-def _statistics_kept(network: nn.Module) -> Iterator[None]:
-    """BatchNorm judges by the batch, as in training, and has the same running statistics afterwards."""
+def _on_trial(network: nn.Module) -> Iterator[None]:
+    """BatchNorm judges by the batch, as in training, and has the same running statistics afterwards.
+
+    Nothing is dropped: it would be drawn from the numbers that training goes on with.
+    """
     kept = [buffer.clone() for buffer in network.buffers()]
+    dropping = [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.training]
     try:
+        for layer in dropping:
+            layer.eval()
         yield
     finally:
+        for layer in dropping:
+            layer.train()
         for buffer, value in zip(network.buffers(), kept, strict=True):
             buffer.copy_(value)

@@ -1,5 +1,6 @@
 """What a GAN's networks are shown and asked, and what holds their weights, technique by technique."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -138,6 +139,19 @@ def test_evaluation_has_the_labels_of_its_images() -> None:
             "evaluation/output_trained": discriminator(trained, trained_labels).mean(),
         }
     assert scores == expected
+
+
+def test_evaluation_changes_nothing_that_training_goes_on_with() -> None:
+    """Neither BatchNorm's statistics nor, by dropout, torch's random numbers; and it drops nothing."""
+    recipe = build_recipe(per_image(discriminator={"dropout": 0.5, "norm": "batch"}), CPU)
+    discriminator, batch = recipe.networks["discriminator"], Images().next()
+    state, numbers = copy.deepcopy(discriminator.state_dict()), torch.get_rng_state()
+    with torch.no_grad():
+        first, second = (recipe.evaluate(*batch, *batch) for _ in range(2))
+    assert first == second
+    assert torch.equal(torch.get_rng_state(), numbers)
+    assert all(torch.equal(value, state[name]) for name, value in discriminator.state_dict().items())
+    assert all(layer.training for layer in discriminator.modules())
 
 
 def test_relativistic_generator_is_compared_with_real_images_without_their_graph() -> None:
