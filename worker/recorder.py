@@ -140,9 +140,10 @@ class Recorder:
         step, values, details = event["step"], event["scores"], event.get("details") or {}
         self._measure(step, event["images"], values)
         data = {"scores": values, "samples": event["samples"], "images": event["images"], "details": details}
-        message = f"Measured on {event['samples']} held-out images at step {step}."
-        self._note(EventType.EVALUATION, message, step, data)
         scores = bare_scores(values)
+        said = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
+        message = f"Measured on {event['samples']} held-out images at step {step}"
+        self._note(EventType.EVALUATION, message + (f": {said}." if said else "."), step, data)
         if not scores:
             return
         job_id, attempt = self._assignment.job_id, self._assignment.attempt

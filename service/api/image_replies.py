@@ -50,7 +50,7 @@ class CheckpointReply(BaseModel):
     images: int = Field(description="Real images shown to the trained network until then.")
     scores: dict[str, float | None] = Field(
         description="By name: `fid`, `kid`, `inception_score`, `precision`, `recall`, `class_kl`, "
-        "`mode_coverage`. Null where the number was not finite; empty while nothing was measured."
+        "`modes`. Null where the number was not finite; empty while nothing was measured."
     )
     score_details: dict[str, Any] | None = Field(description=DETAILS)
     size_bytes: int

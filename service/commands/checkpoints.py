@@ -29,19 +29,18 @@ def checkpoints(
         print_json(found)
         return
     scores = sorted({name for checkpoint in found for name in checkpoint["scores"]})
+    shown = ("id", "step") if job else ("id", "job_id", "step")
     rows = (
         (
-            checkpoint["id"],
-            checkpoint["job_id"],
-            checkpoint["step"],
+            *(checkpoint[name] for name in shown),
             *(checkpoint["scores"].get(name) for name in scores),
             ", ".join(flag for flag in ("best", "last") if checkpoint[flag]),
             when(checkpoint["created_at"]),
         )
         for checkpoint in found
     )
-    columns = ("id", "job", "step", *(name.replace("_", " ") for name in scores), "is", "created")
-    print_table(columns, rows, empty="No checkpoints.")
+    columns = (name.removesuffix("_id").replace("_", " ") for name in (*shown, *scores, "is", "created"))
+    print_table(tuple(columns), rows, empty="No checkpoints.")
 
 
 def evaluate(

@@ -44,5 +44,5 @@ _MERITS: dict[str, Callable[[Mapping[str, float]], float]] = {
     ScoreKind.INCEPTION_SCORE: lambda scores: scores["inception_score"],
     ScoreKind.PRECISION_RECALL: _harmonic_mean,
     ScoreKind.CLASS_HISTOGRAM: lambda scores: -scores["class_kl"],
-    ScoreKind.MODE_COVERAGE: lambda scores: scores["mode_coverage"],
+    ScoreKind.MODE_COVERAGE: lambda scores: scores["modes"],
 }

@@ -13,8 +13,15 @@ from PIL import Image
 from service.client import Client
 from tests.service.conftest import RunningStack, start_up
 
-GAN = {"generator": {"ngf": 4}, "discriminator": {"ndf": 4}, "batch_size": 16, "budget": {"steps": 12}}
+GAN = {
+    "generator": {"ngf": 4},
+    "discriminator": {"ndf": 4},
+    "batch_size": 16,
+    "budget": {"steps": 12},
+    "evaluation": {"samples": 100, "seed": 3},
+}
 DDPM = {
+    "evaluation": {"scores": ["kid"], "samples": 20, "sampler": {"steps": 2}},
     "network": {"channels": 8, "multipliers": [1, 2], "norm_groups": 4},
     "batch_size": 16,
     "budget": {"steps": 8},
@@ -90,6 +97,46 @@ def test_an_image_depends_on_its_own_seed_alone(
     assert np.abs(together - single).max() <= (0 if preset == "dcgan" else 1)
     others = pixels(client.read(many["data"][0]["url"]))
     assert (others != single).any()
+
+
+@pytest.mark.parametrize("preset", SPECS)
+def test_an_evaluation_gives_the_numbers_of_the_training_itself(
+    client: Client, trained: dict[str, dict[str, Any]], preset: str
+) -> None:
+    """Breaks when scores on request cannot be compared with those of the run."""
+    checkpoint = client.get(f"/v1/checkpoints/{checkpoint_of(trained[preset])}")
+    assert checkpoint["scores"]
+    path = f"/v1/checkpoints/{checkpoint['id']}/evaluations"
+    asked = client.post(path, {}, headers={"Prefer": "respond-async"})
+    *_, evaluation = client.follow(f"/v1/evaluations/{asked['id']}", every=0.2)
+    assert evaluation["status"] == "succeeded", evaluation["error"]
+    assert evaluation["result"]["scores"] == checkpoint["scores"]
+    assert evaluation["result"]["details"] == checkpoint["score_details"]
+    assert [one["id"] for one in client.items(path, 10)] == [asked["id"]]
+
+
+def test_the_best_checkpoint_has_the_lowest_distance(
+    client: Client, trained: dict[str, dict[str, Any]]
+) -> None:
+    job = trained["dcgan"]
+    stored = list(client.items(f"/v1/jobs/{job['id']}/checkpoints", 100))
+    scored = {one["id"]: one["scores"]["fid"] for one in stored if one["scores"]}
+    assert len(scored) > 1
+    assert min(scored, key=lambda name: scored[name]) == checkpoint_of(job)
+    curve = client.get(f"/v1/jobs/{job['id']}/metrics", keys="score/fid")["series"]["score/fid"]["value"]
+    assert sorted(curve) == sorted(scored.values())
+
+
+def test_chosen_classes_are_shown(client: Client) -> None:
+    """Breaks when labels or guidance are lost between the request and the picture."""
+    checkpoint = checkpoint_of(finished(client, {**SPECS["ddpm"], "conditional": {}, "evaluation": None}))
+    asked = {"seeds": [5, 5, 5], "labels": [1, 1, 8], "guidance_scale": 2.0}
+    batch = client.make_images(checkpoint, asked)
+    assert [image["label"] for image in batch["data"]] == [1, 1, 8]
+    assert batch["sampler"]["guidance_scale"] == 2.0
+    same, again, other = (pixels(client.read(image["url"])) for image in batch["data"])
+    assert np.abs(same - again).max() <= 1
+    assert (same != other).any()
 
 
 def test_the_diffusers_folder_makes_the_same_images(

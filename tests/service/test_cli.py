@@ -60,13 +60,14 @@ def test_help_names_every_command() -> None:
     """A command that is not registered would be found by nobody."""
     shown = CliRunner().invoke(app, ["--help"]).stdout
     parts = ("up", "demo", "api", "worker", "reconcile", "migrate", "keys")
-    for command in (*parts, "jobs", "datasets", "images", "presets"):
+    for command in (*parts, "jobs", "datasets", "images", "checkpoints", "evaluate", "presets"):
         assert command in shown
 
 
 def test_a_job_from_its_spec_to_pictures(atelier: Atelier, tmp_path: Path) -> None:
     """The client's whole path: submit, watch, look, and make images, against the real service."""
-    watched = atelier("jobs", "submit", "-", "--watch", text=json.dumps(TINY))
+    spec = TINY | {"conditional": {}, "evaluation": {"scores": ["kid"], "samples": 8}}
+    watched = atelier("jobs", "submit", "-", "--watch", text=json.dumps(spec))
     assert watched.returncode == 0, watched.stdout + watched.stderr
     assert "step 4/4" in watched.stdout
     (job, *_) = reply(atelier, "jobs", "list", "--limit", "1")
@@ -78,8 +79,17 @@ def test_a_job_from_its_spec_to_pictures(atelier: Atelier, tmp_path: Path) -> No
         assert atelier("images", checkpoint, "--n", "4", "--out", out).returncode == 0
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "grid.webp").read_bytes()[8:12] == b"WEBP"
-    atelier("images", job["id"], "--n", "2", "--seed", "7", "--out", "each")
+    atelier("images", job["id"], "--n", "2", "--seed", "7", "--label", "3", "--out", "each")
     assert sorted(file.name for file in (tmp_path / "each").iterdir()) == ["7.png", "8.png"]
+    listed = atelier("checkpoints", job["id"]).stdout
+    assert job["best_checkpoint"] in listed
+    assert " kid " in listed
+    measured = reply(atelier, "evaluate", job["id"], "--samples", "16", "--score", "kid", "--seed", "1")
+    assert (measured["status"], set(measured["result"]["scores"])) == ("succeeded", {"kid"})
+    refused = atelier("evaluate", job["id"], "--extractor", "inception", "--score", "mode_coverage")
+    assert "scores.0: mode_coverage needs" in refused.stderr
+    asked = atelier("evaluate", job["id"], "--no-wait")
+    assert "queued" in asked.stdout + asked.stderr or "running" in asked.stdout
 
 
 def test_a_dry_run_shows_the_plan_and_stores_nothing(atelier: Atelier) -> None:

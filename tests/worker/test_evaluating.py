@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from models.spec.evaluation import ScoreKind
 from service.records import checkpoints, evaluations, events, jobs
 from service.records.events import EventType
+from service.records.merit import merit
 from service.records.status import JobStatus, RequestStatus
 from service.records.tables import Evaluation
 from worker import evaluating
@@ -17,7 +19,7 @@ from worker.supervisor import supervise
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 OWN: dict[str, Any] = {
-    "scores": ["fid", "kid", "precision_recall", "class_histogram"],
+    "scores": [str(kind) for kind in ScoreKind],
     "samples": 64,
     "extractor": "classifier",
     "sampler": None,
@@ -57,14 +59,18 @@ def test_it_measures_what_the_training_itself_has_measured(
         stored = checkpoints.page(session, job_id=trained[0]).items[0]
         told = [len(events.page(session, job_id, types=[EventType.CLASSIFIER]).items) for job_id in trained]
     assert told == [1, 0], "the second job has trained a classifier of its own"
-    assert set(stored.scores) == {"fid", "kid", "precision", "recall", "class_kl"}
+    assert all(merit(stored.scores, kind) is not None for kind in ScoreKind), stored.scores
     again, other = ask(stored.id), ask(stored.id, seed=4)
     assert again.result == {"scores": stored.scores, "details": stored.score_details}
     assert other.result is not None
     assert other.result["scores"]["fid"] != stored.scores["fid"]
     with resources.database.read() as session:
         kept = checkpoints.get(session, stored.id)
-    assert (kept.scores, kept.score_details) == (stored.scores, stored.score_details)
+    assert (kept.scores, kept.score_details, kept.merit) == (
+        stored.scores,
+        stored.score_details,
+        -stored.scores["fid"],
+    )
 
 
 @pytest.mark.slow

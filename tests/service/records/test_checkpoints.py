@@ -50,7 +50,7 @@ def test_without_scores_the_best_is_the_last(database: Database, new_running, ne
         ("precision_recall", {"precision": 1.0, "recall": 0.2}, {"precision": 0.6, "recall": 0.6}),
         ("precision_recall", {"precision": 0.0, "recall": 0.0}, {"precision": 0.1, "recall": 0.1}),
         ("class_histogram", {"class_kl": 0.5}, {"class_kl": 0.0}),
-        ("mode_coverage", {"mode_coverage": 0.4}, {"mode_coverage": 1.0}),
+        ("mode_coverage", {"modes": 4.0}, {"modes": 10.0}),
     ],
 )
 def test_the_best_is_by_the_score_that_the_spec_names(
@@ -68,7 +68,7 @@ def test_the_best_is_by_the_score_that_the_spec_names(
 
 def test_every_score_can_name_the_best() -> None:
     """Breaks when a new score is a best_by that ranks nothing."""
-    everything = dict.fromkeys((*ScoreKind, "precision", "recall", "class_kl"), 0.5)
+    everything = dict.fromkeys((*ScoreKind, "precision", "recall", "class_kl", "modes"), 0.5)
     assert all(merit(everything, kind) is not None for kind in ScoreKind)
     assert merit(everything, None) is None
 
