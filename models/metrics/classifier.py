@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ _METADATA = f"atelier-classifier-v{VERSION}"  # the entry of the file that says 
 _SIDE = 32  # larger images are shown to it at this size
 _SHIFT = 2  # pixels, at most, that an image is moved by while it trains
 _BATCH, _EXTRACTED_BATCH = 128, 64
-_SEEN = 150_000  # images shown while it trains, at most,
+_SEEN = 120_000  # images shown while it trains, at most,
 _EPOCHS = 20  # and how often each is shown
 _LEARNING_RATE = 4e-3
 _SEED = 0
@@ -73,16 +74,16 @@ def classifier_key(dataset: PackedDataset) -> str:
 def train_classifier(dataset: PackedDataset, path: Path) -> ClassifierFacts:
     """Train on the second half of the split's order, test on the first, write `path`: whole, or not at all.
 
-    On the CPU, seeded, without a draw from torch's global generator: a dataset gives one classifier, but for
-    the last bits that depend on the machine and its threads. Images without a label are left out.
+    On one thread of the CPU, seeded, without a draw from torch's global generator: a dataset gives one
+    classifier, but for last bits that depend on the kind of processor. Images without a label are left out.
     """
     training, reference = (_labelled(dataset, half) for half in split(dataset, 0.5))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         network = Classifier(dataset.channels, len(dataset.classes))
-    if len(training):
+    with _one_thread():
         _fit(network, dataset, training)
-    accuracy = _accuracy(network, dataset, reference)
+        accuracy = _accuracy(network, dataset, reference)
     about = {
         "content_hash": dataset.content_hash,
         "channels": dataset.channels,
@@ -143,7 +144,9 @@ def _labels(dataset: PackedDataset, indices: Tensor) -> Tensor:
 
 
 def _fit(network: Classifier, dataset: PackedDataset, indices: Tensor) -> None:
-    """Adam with a cosine to zero, on cross entropy."""
+    """Adam with a cosine to zero, on cross entropy; of no image nothing is learned."""
+    if not len(indices):
+        return
     generator = torch.Generator().manual_seed(_SEED)
     size = min(_BATCH, len(indices))
     steps = max(1, min(_SEEN, _EPOCHS * len(indices)) // size)
@@ -159,6 +162,17 @@ def _fit(network: Classifier, dataset: PackedDataset, indices: Tensor) -> None:
         optimizer.step()
         schedule.step()
     network.eval()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Gradients summed by several threads differ in their last bits from those of another number of them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _batches(indices: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:

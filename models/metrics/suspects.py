@@ -13,10 +13,12 @@ FOLDS = 4
 FEWEST = 2 * FOLDS
 """Images of a class below which a classifier cannot know it, so that none of them is suspected."""
 
-LEAST_CONFIDENCE = 0.9
+SELF_CONFIDENCE = 0.02
+"""Probability of the given class below which a label is suspected."""
+
 EPOCHS = 8
-MOST_SHOWN = 100_000
-"""Images with which one of the classifiers is trained, at most, whatever the epochs."""
+LEAST_SHOWN, MOST_SHOWN = 3_000, 100_000
+"""Images that each of the classifiers is shown while it trains, whatever the epochs."""
 
 _SEED = 0
 _BATCH = 64
@@ -39,9 +41,9 @@ class Suspect:
 def suspects(dataset: PackedDataset) -> list[Suspect]:
     """Found by 4-fold cross-validation, surest first; none in a set of fewer than two classes.
 
-    The rule is that of confident learning (Northcutt et al. 2021, section 3.1): the likely class is at least
-    as probable as it is, on average, to the images that carry it; and here at least 0.9, since a small
-    classifier is also wrong. On the CPU and seeded; torch's global generator is left as it is.
+    An image is suspected where its given class has less than 2 % of the probability (the self-confidence of
+    Northcutt et al. 2021, Confident Learning): a small classifier is often wrong, and seldom so sure of it.
+    On the CPU and seeded; torch's global generator is left as it is.
     """
     labels_N = torch.from_numpy(dataset.labels).long()
     indices = _known(dataset, labels_N)
@@ -50,9 +52,8 @@ def suspects(dataset: PackedDataset) -> list[Suspect]:
     probabilities_NK = _cross_validated(dataset, indices, labels_N)
     given_N = labels_N[indices]
     own_N = probabilities_NK.gather(1, given_N[:, None])[:, 0]
-    usual_K = torch.zeros(len(dataset.classes)).scatter_reduce(0, given_N, own_N, "mean", include_self=False)
     confidence_N, likely_N = probabilities_NK.max(1)
-    suspected = (likely_N != given_N) & (confidence_N >= usual_K[likely_N].clamp(min=LEAST_CONFIDENCE))
+    suspected = own_N < SELF_CONFIDENCE
     found = [
         Suspect(int(indices[row]), dataset.classes[given_N[row]], dataset.classes[likely_N[row]], float(c))
         for row, c in enumerate(confidence_N)
@@ -89,8 +90,9 @@ def _trained(dataset: PackedDataset, indices: Tensor, labels_N: Tensor) -> Class
         torch.default_generator.manual_seed(_SEED)
         network = Classifier(dataset.channels, len(dataset.classes))
     generator = torch.Generator().manual_seed(_SEED)
-    shown = min(EPOCHS * len(indices), MOST_SHOWN)
-    order = torch.cat([torch.randperm(len(indices), generator=generator) for _ in range(EPOCHS)])
+    shown = max(LEAST_SHOWN, min(EPOCHS * len(indices), MOST_SHOWN))
+    epochs = -(-shown // len(indices))
+    order = torch.cat([torch.randperm(len(indices), generator=generator) for _ in range(epochs)])
     batches = torch.split(indices[order[:shown]], _BATCH)
     optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))

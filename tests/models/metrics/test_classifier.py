@@ -76,7 +76,21 @@ def test_it_is_trained_on_the_second_half_alone(make_set: MakeSet, tmp_path: Pat
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_dataset_gives_one_classifier_and_draws_nothing(make_set: MakeSet, tmp_path: Path) -> None:
+def test_a_dataset_gives_one_classifier_on_any_number_of_threads(make_set: MakeSet, tmp_path: Path) -> None:
+    """So that scores by it can be compared, whoever trained it first; the number of threads is left alone."""
+    made, threads = make_set([0, 1] * 200), torch.get_num_threads()
+    found = []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            found.append(train_classifier(made, tmp_path / str(number)))
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1]
+
+
+def test_training_draws_nothing(make_set: MakeSet, tmp_path: Path) -> None:
     made = make_set(TWENTY)
     torch.manual_seed(1)
     before = torch.get_rng_state()
