@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from models import tensorboard
 from models.data import DatasetError, PackedDataset, default_cache, open_dataset
 from models.presets import expand, plan
-from models.spec import DatasetFacts, JobSpec, SpecError
+from models.spec import JobSpec, SpecError
 from models.spec.reference import reference
 from models.training import Event, TrainingError, event_to_json, events, train
 
@@ -42,7 +42,7 @@ def train_command(
     try:
         raw = json.loads(spec.read_text())
         dataset = open_dataset(data or str(expand(raw).get("dataset", "digits")))
-        planned = plan(raw, lambda _: _facts(dataset))
+        planned = plan(raw, lambda _: dataset.facts)
         console = Console(stderr=True)
         for warning in planned.warnings:
             _warn(console, warning)
@@ -126,10 +126,6 @@ def _keep(trained: Path, classifiers: Path) -> None:
 
 def _warn(console: Console, message: str) -> None:
     console.print(f"[yellow]warning:[/yellow] {escape(message)}", soft_wrap=True)
-
-
-def _facts(dataset: PackedDataset) -> DatasetFacts:
-    return DatasetFacts(dataset.name, dataset.count, dataset.resolution, dataset.channels, dataset.classes)
 
 
 def _refused(message: str) -> typer.Exit:

@@ -80,7 +80,12 @@ class PackedDataset:
     @property
     def facts(self) -> DatasetFacts:
         """What a spec needs to know of this set to be resolved."""
-        return DatasetFacts(self.name, self.count, self.resolution, self.channels, self.classes)
+        mean = sum(self.mean) / self.channels
+        square = sum(m**2 + s**2 for m, s in zip(self.mean, self.std, strict=True)) / self.channels
+        std = max(0.0, square - mean**2) ** 0.5
+        return DatasetFacts(
+            self.name, self.count, self.resolution, self.channels, self.classes, round(std, 4)
+        )
 
     def at(self, resolution: int, channels: int, cache: Path | None = None) -> "PackedDataset":
         """The same images at another size (LANCZOS) or in grey or colour, kept in `cache` for the next time.

@@ -154,7 +154,7 @@ def _scored_by(spec: DiffusionSpec, evaluation: EvaluationSpec) -> dict[str, Any
         return _named(evaluation.sampler, kind)
     if spec.noise_schedule.kind in IN_TIMESTEPS:
         timesteps = timesteps or _TIMESTEPS
-    steps = min(own.steps, enough_steps(_SCORED_IN_STEPS, timesteps))
+    steps = min(own.steps, enough_steps(kind, _SCORED_IN_STEPS, timesteps))
     return _named(own.model_copy(update={"steps": steps}), kind)
 
 

@@ -14,6 +14,9 @@ SAMPLERS_OF: dict[bool, tuple[SamplerKind, ...]] = {
 }
 """By whether the noise schedule is in timesteps."""
 
+_SPACED_FROM_THE_IMAGE = (SamplerKind.DDPM, SamplerKind.DDIM)
+"""Samplers whose first timestep depends on the number of steps; the others begin at the last timestep."""
+
 
 def usual_sampler(schedule: NoiseScheduleKind) -> SamplerKind:
     """The sampler of a noise schedule where none is named."""
@@ -40,7 +43,7 @@ def sampler_errors(spec: JobSpec, sampler: SamplerSpec | None, *, path: str = "s
     if kind not in fitting:
         message = f"{kind} does not solve noise_schedule.kind {schedule.kind}; take {', '.join(fitting)}"
         return [FieldError(f"{path}.kind", message)]
-    errors = list(_steps_errors(schedule.timesteps, sampler, path))
+    errors = list(_steps_errors(kind, schedule.timesteps, sampler.steps, path))
     if kind is not SamplerKind.DDIM and sampler.eta:
         errors.append(FieldError(f"{path}.eta", f"holds for ddim only, not for kind {kind}; leave it out"))
     if sampler.guidance_scale != 1:
@@ -48,9 +51,9 @@ def sampler_errors(spec: JobSpec, sampler: SamplerSpec | None, *, path: str = "s
     return errors
 
 
-def enough_steps(steps: int, timesteps: int | None) -> int:
-    """The fewest sampler steps from `steps` up that begin near pure noise."""
-    if timesteps is None:
+def enough_steps(kind: SamplerKind, steps: int, timesteps: int | None) -> int:
+    """The fewest steps of a sampler, from `steps` up, that begin near pure noise."""
+    if timesteps is None or kind not in _SPACED_FROM_THE_IMAGE:
         return steps
     return next(
         more for more in range(min(steps, timesteps), timesteps + 1) if _begin_in_noise(more, timesteps)
@@ -65,13 +68,12 @@ def _begin_in_noise(steps: int, timesteps: int) -> bool:
     return steps * 10 <= timesteps or (steps - 1) * (timesteps // steps) >= 0.9 * (timesteps - 1)
 
 
-def _steps_errors(timesteps: int | None, sampler: SamplerSpec, path: str) -> Iterator[FieldError]:
-    steps = sampler.steps
+def _steps_errors(kind: SamplerKind, timesteps: int | None, steps: int, path: str) -> Iterator[FieldError]:
     if timesteps is None:
         return
     if steps > timesteps:
         yield FieldError(f"{path}.steps", f"is {steps}, more than the noise_schedule.timesteps {timesteps}")
-    elif (enough := enough_steps(steps, timesteps)) > steps:
+    elif (enough := enough_steps(kind, steps, timesteps)) > steps:
         message = f"is {steps}, which begins far from pure noise; take {enough}"
         yield FieldError(f"{path}.steps", f"{message} of the noise_schedule.timesteps {timesteps}")
 

@@ -137,6 +137,7 @@ CASES = [
         {"noise_schedule": {"timesteps": 2000}},
     ),
     (DIFFUSION, {"sampler": {"steps": 600}}, "sampler.steps", ["take 901"], {"sampler": {"steps": 901}}),
+    (DIFFUSION, {"sampler": {"steps": 600}}, "sampler.steps", ["take 901"], {"sampler": {"kind": "dpmpp"}}),
     (
         DIFFUSION,
         {"sampler": {"kind": "unipc", "eta": 0.5}},
