@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from models import tensorboard
-from models.data import DatasetError, PackedDataset, default_cache, open_dataset
+from models.data import DatasetError, default_cache, open_dataset
 from models.presets import expand, plan
 from models.spec import JobSpec, SpecError
 from models.spec.reference import reference
