@@ -1,7 +1,7 @@
 """Trains every preset on Fashion-MNIST and writes the table and the grids of docs/presets.md.
 
-`python -m benchmarks.presets [PRESET ...]`: each run is appended to benchmarks/results/presets.json, and those
-that stand there already are not made again.
+`python -m benchmarks.presets [PRESET ...]`: each run is appended to benchmarks/results/presets.json, and
+those that stand there already are not made again.
 """
 
 import sys

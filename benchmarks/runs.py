@@ -2,6 +2,7 @@
 
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -10,8 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from models.data import open_dataset
-from models.presets import plan
+from models.data import PackedDataset, default_cache
+from models.metrics.classifier import classifier_key, train_classifier
+from models.metrics.scorer import Scorer, open_extractor
+from models.spec import JobSpec
+from models.spec.evaluation import ExtractorKind
 
 Run = dict[str, Any]
 
@@ -45,11 +49,16 @@ def trained(raw: dict[str, Any], folder: Path) -> Run:
     )
     seconds, cpu_seconds = time.perf_counter() - began, _children_seconds() - before
     events = list(_events(folder))
-    evaluated = next(event for event in reversed(events) if event["type"] == "evaluated")
-    saved = next(event for event in reversed(events) if event["type"] == "saved")
+    started, saved = _last(events, "started"), _last(events, "saved")
+    if started is None or saved is None:
+        raise RuntimeError(f"{folder}/events.jsonl tells of no start, or of no checkpoint")
+    rates = [event["images_per_second"] for event in events if event["type"] == "progress"]
+    evaluated = _last(events, "evaluated") or {"scores": {}, "details": {}}
     return {
+        "parameters": started["parameters"],
         "seconds": round(seconds, 1),
         "cpu_minutes": round(cpu_seconds / 60, 2),
+        "images_per_second": round(statistics.median(rates), 1),
         "images": saved["images"],
         "scores": {name: value for name, value in evaluated["scores"].items() if name.startswith("score/")},
         "details": evaluated["details"],
@@ -65,10 +74,18 @@ def workspace(name: str) -> Path:
     return folder
 
 
-def steps_of(raw: dict[str, Any]) -> int:
-    """The steps that a job comes to."""
-    dataset = open_dataset(raw["dataset"])
-    return plan(raw, lambda _: dataset.facts).steps
+def scorer_of(spec: JobSpec, dataset: PackedDataset) -> Scorer:
+    """The scorer of a spec with the classifier that the trainings have kept."""
+    name = classifier_key(dataset)
+    classifier = default_cache() / "classifiers" / name
+    if not classifier.is_file():
+        train_classifier(dataset, classifier)
+    extractor = open_extractor(ExtractorKind.CLASSIFIER, classifier=classifier, inception=None, device="cpu")
+    return Scorer(spec, dataset, extractor, ema=spec.ema is not None, device="cpu")
+
+
+def _last(events: list[Run], kind: str) -> Run | None:
+    return next((event for event in reversed(events) if event["type"] == kind), None)
 
 
 def _events(folder: Path) -> Iterator[dict[str, Any]]:

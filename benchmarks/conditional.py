@@ -1,0 +1,61 @@
+"""Conditional models on Fashion-MNIST: how many images are of the class that was asked for.
+
+`python -m benchmarks.conditional [NAME ...]`: each model makes 200 images of every class, and the classifier
+of the scores says what they are. Each run is appended to benchmarks/results/conditional.json and never made
+twice.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.runs import Results, Run, scorer_of, trained, workspace
+from models import checkpoints
+from models.data import open_dataset
+from models.sampling import generate
+from models.spec import DiffusionSpec, JobSpec, SamplerSpec
+
+RESULTS = Path(__file__).resolve().parent / "results" / "conditional.json"
+SEED, EACH = 7, 200
+JOBS: dict[str, dict[str, Any]] = {
+    "gan": {"preset": "dcgan-r1", "budget": {"images": 600_000}},
+    "diffusion": {"preset": "edm", "budget": {"images": 150_000}},
+}
+GUIDED = SamplerSpec(steps=10, guidance_scale=2.0)
+
+
+def main() -> None:
+    results = Results(RESULTS, ("name", "seed"))
+    for name in sys.argv[1:] or JOBS:
+        if results.find(name=name, seed=SEED) is None:
+            results.add({"name": name, "seed": SEED, **_run(name)})
+    for run in results.runs:
+        print(f"{run['name']}: {run['accuracy']:.1%} as asked for, {run['cpu_minutes']:.0f} CPU minutes")
+        print("  " + ", ".join(f"{label} {share:.0%}" for label, share in run["by_class"].items()))
+
+
+def _run(name: str) -> Run:
+    job = JOBS[name] | {"dataset": "fashion-mnist", "seed": SEED, "conditional": {}, "evaluation": None}
+    run = trained(job, workspace(f"conditional-{name}"))
+    loaded = checkpoints.load(Path(run.pop("checkpoint")))
+    by_class = _shares(loaded.networks, loaded.spec)
+    return run | {"by_class": by_class, "accuracy": round(sum(by_class.values()) / len(by_class), 4)}
+
+
+def _shares(networks: dict[str, torch.nn.Module], spec: JobSpec) -> dict[str, float]:
+    """For each class, the share of the images asked of it that the classifier takes for it."""
+    dataset = open_dataset(spec.dataset)
+    extractor = scorer_of(spec, dataset).extractor
+    sampler = GUIDED if isinstance(spec, DiffusionSpec) else None
+    shares = {}
+    for label, title in enumerate(dataset.classes):
+        images = generate(networks, spec, range(EACH), sampler=sampler, labels=[label] * EACH)
+        found = extractor(images).logits_NK.argmax(dim=1)
+        shares[title] = round(float((found == label).float().mean()), 3)
+    return shares
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The best GAN preset against the classical recipe on Fashion-MNIST: Frechet distance, recall and time.
+
+`python -m benchmarks.quality [BUDGET ...]`: 32 px, width 32, batch 64; each budget of images is a run of its
+own with its own schedule, three seeds, the two presets by turns. Each run is appended to
+benchmarks/results/quality.json, and those that stand there already are not made again. The classical
+generator is scored with the running statistics of its BatchNorm and with those of each batch, and keeps the
+better of the two.
+"""
+
+import copy
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from benchmarks.runs import Results, Run, scorer_of, trained, workspace
+from models import checkpoints
+from models.data import open_dataset
+
+RESULTS = Path(__file__).resolve().parent / "results" / "quality.json"
+BEST, CLASSIC = "rpgan-r1r2", "dcgan-vanilla"
+BUDGETS = (60_000, 150_000, 300_000)
+SEEDS = (1, 2, 3)
+SAMPLES = 10_000
+
+
+def main() -> None:
+    results = Results(RESULTS, ("preset", "images", "seed"))
+    for images in [int(word) for word in sys.argv[1:]] or BUDGETS:
+        for seed in SEEDS:
+            for preset in (CLASSIC, BEST):
+                if results.find(preset=preset, images=images, seed=seed) is None:
+                    results.add(_run(preset, images, seed))
+        print(_summary(results.runs, images), flush=True)
+
+
+def _run(preset: str, images: int, seed: int) -> Run:
+    job = {
+        "preset": preset,
+        "dataset": "fashion-mnist",
+        "seed": seed,
+        "budget": {"images": images},
+        "evaluation": {"every_images": images, "samples": SAMPLES},
+        "samples": {"every_images": images},
+        "precision": "fp32",
+    }
+    run = trained(job, workspace(f"quality-{preset}-{images}-{seed}"))
+    checkpoint = Path(run.pop("checkpoint"))
+    run = {"preset": preset, "seed": seed, **run, "images": images, "batch_norm": "running"}
+    if preset == CLASSIC:
+        other = _scored_by_batch(checkpoint)
+        if other["score/fid"] < run["scores"]["score/fid"]:
+            run |= {"scores": other, "batch_norm": "batch"}
+    return run
+
+
+def _scored_by_batch(checkpoint: Path) -> dict[str, float]:
+    """The scores when BatchNorm takes each batch's own statistics."""
+    loaded = checkpoints.load(checkpoint)
+    generator = copy.deepcopy(loaded.networks["generator"])
+    for module in generator.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = module.running_var = None
+    _, resolution, _ = loaded.spec.data.image_shape
+    dataset = open_dataset(loaded.spec.dataset).at(resolution, 1)
+    return scorer_of(loaded.spec, dataset)({"generator": generator}).scores
+
+
+def _summary(runs: list[Run], images: int) -> str:
+    def values(preset: str, read: Any) -> list[float]:
+        return [read(run) for run in runs if run["preset"] == preset and run["images"] == images]
+
+    lines = [f"{images:,} images, {len(SEEDS)} seeds, mean (range):"]
+    for name, read in _COLUMNS.items():
+        best, classic = values(BEST, read), values(CLASSIC, read)
+        ratio = statistics.mean(best) / statistics.mean(classic)
+        lines.append(f"  {name}: {_spread(best)} against {_spread(classic)}, ratio {ratio:.2f}")
+    return "\n".join(lines)
+
+
+_COLUMNS = {
+    "FID": lambda run: run["scores"]["score/fid"],
+    "recall": lambda run: run["scores"]["score/recall"],
+    "precision": lambda run: run["scores"]["score/precision"],
+    "CPU minutes": lambda run: run["cpu_minutes"],
+}
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+if __name__ == "__main__":
+    main()
