@@ -40,10 +40,10 @@ class Board:
             for one in found
         ]
 
-    def wait_for(self, plugin: str, tag: str) -> None:
+    def wait_for(self, run: str, plugin: str, tag: str) -> None:
         """TensorBoard reads its folder in the background."""
         deadline = time.monotonic() + PATIENCE
-        while not any(tag in tags for tags in self.tags(plugin).values()):
+        while tag not in self.tags(plugin).get(run, []):
             assert time.monotonic() < deadline, f"TensorBoard never showed {tag}"
             time.sleep(0.1)
 

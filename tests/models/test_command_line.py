@@ -64,6 +64,8 @@ def test_a_run_can_be_repeated_from_what_it_wrote(tmp_path: Path) -> None:
 
 
 SCORED = TINY | {
+    "seed": 1,
+    "memory_format": "contiguous",
     "budget": {"steps": 4},
     "evaluation": {"every_steps": 2, "samples": 70, "scores": ["fid", "precision_recall"]},
 }

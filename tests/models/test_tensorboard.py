@@ -44,7 +44,7 @@ def test_tensorboard_shows_what_the_run_told(tmp_path: Path) -> None:
 
     assert list((tmp_path / "tensorboard").iterdir()) == [writer.path]
     with tensorboard(tmp_path / "tensorboard") as board:
-        board.wait_for("text", "alerts")  # the last record
+        board.wait_for(".", "text", "alerts")  # the last record
         assert board.tags("scalars") == {".": ["loss/generator", "rate/images_per_second", "score/fid"]}
         assert board.scalars(".", "loss/generator") == [(1, 0.5), (2, 0.25)]
         assert board.scalars(".", "rate/images_per_second") == [(1, 100.0), (2, 200.0), (3, 300.0)]

@@ -1,6 +1,7 @@
 """The training subprocess by its protocol alone: a line in, lines out, and the end with its stdin."""
 
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from models.data import PackedDataset
 from models.presets import plan
 from models.spec.data import BUILTIN_DATASETS
-from worker.trainer import EXIT_ERROR, EXIT_ORPHANED
+from worker.trainer import EXIT_ERROR, EXIT_ORPHANED, Pace
 
 TINY: dict[str, Any] = {
     "preset": "dcgan",
@@ -22,6 +24,7 @@ TINY: dict[str, Any] = {
     "batch_size": 8,
     "generator": {"ngf": 4},
     "discriminator": {"ndf": 4},
+    "evaluation": None,
 }
 
 
@@ -34,6 +37,8 @@ def command(packed_digits: PackedDataset, tmp_path: Path) -> Callable[..., dict[
             "dataset": str(packed_digits.folder),
             "out": str(tmp_path / "out"),
             "device": device,
+            "classifiers": str(tmp_path),
+            "inception": None,
         }
 
     return make
@@ -81,9 +86,49 @@ def test_nothing_but_events_reaches_stdout(command: Callable[..., dict[str, Any]
     events, errors = spoken(process, command())
     assert process.returncode == 0, errors[-2000:]
     assert events[0]["type"] == "started"
-    assert events[-1]["type"] == "finished"
+    assert [event["type"] for event in events[-2:]] == ["finished", "logged"]
     assert {"progress", "sampled", "saved"} <= {event["type"] for event in events}
     assert "noise" in errors
+
+
+def test_the_tensorboard_file_is_told_at_each_checkpoint_and_at_the_end(
+    command: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Breaks when a stored file lacks what the run had told by then."""
+    process = start()
+    events, errors = spoken(process, command(checkpoints={"every_steps": 1}, log_every_steps=1))
+    assert process.returncode == 0, errors[-2000:]
+    types = [event["type"] for event in events]
+    assert [types[index + 1] for index, kind in enumerate(types) if kind == "saved"] == ["logged"] * 2
+    sizes = [event["size_bytes"] for event in events if event["type"] == "logged"]
+    assert sizes == sorted(sizes)
+    file = tmp_path / "out" / events[-1]["path"]
+    assert file.stat().st_size == sizes[-1]
+    records = list(EventFileLoader(str(file)).Load())
+    losses = [value.tag for record in records for value in record.summary.value if "loss/" in value.tag]
+    assert sorted(losses) == ["loss/discriminator", "loss/discriminator", "loss/generator", "loss/generator"]
+
+
+def test_a_run_that_fails_leaves_its_tensorboard_file(
+    command: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Breaks when the curves of the runs that one most wants to see are lost."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "samples").write_text("no folder, so that no picture can be written")
+    process = start()
+    events, _ = spoken(process, command())
+    assert process.returncode == EXIT_ERROR
+    assert "progress" in [event["type"] for event in events]
+    assert [event["type"] for event in events[-2:]] == ["logged", "error"]
+    assert (tmp_path / "out" / events[-2]["path"]).stat().st_size == events[-2]["size_bytes"]
+
+
+def test_a_file_that_grows_is_copied_ever_more_rarely() -> None:
+    pace = Pace(began=100.0)
+    copies = [second for second in range(7200) if pace.due(100.0 + second)]
+    assert copies[:3] == [10, 20, 30]
+    assert all(later - earlier >= later / 20 for earlier, later in itertools.pairwise(copies))
+    assert len(copies) < 100
 
 
 def test_it_exits_at_once_when_its_stdin_closes(command: Callable[..., dict[str, Any]]) -> None:
@@ -109,8 +154,9 @@ def test_a_bad_command_is_an_error_event(
     process = start()
     events, errors = spoken(process, command() | changed)
     assert process.returncode == EXIT_ERROR
-    (event,) = events
+    event = events[-1]
     assert event["type"] == "error"
+    assert {event["type"] for event in events[:-1]} <= {"logged"}
     assert event["message"]
     assert event["hint"]
     assert code in (None, event["code"])
