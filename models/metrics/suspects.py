@@ -42,7 +42,8 @@ def suspects(dataset: PackedDataset) -> list[Suspect]:
     """Found by 4-fold cross-validation, surest first; none in a set of fewer than two classes.
 
     An image is suspected where its given class has less than 2 % of the probability (the self-confidence of
-    Northcutt et al. 2021, Confident Learning): a small classifier is often wrong, and seldom so sure of it.
+    Northcutt et al. 2021, Confident Learning), and another class more than half: a small classifier is often
+    wrong, and seldom so sure of it.
     On the CPU and seeded; torch's global generator is left as it is.
     """
     labels_N = torch.from_numpy(dataset.labels).long()
@@ -53,7 +54,7 @@ def suspects(dataset: PackedDataset) -> list[Suspect]:
     given_N = labels_N[indices]
     own_N = probabilities_NK.gather(1, given_N[:, None])[:, 0]
     confidence_N, likely_N = probabilities_NK.max(1)
-    suspected = own_N < SELF_CONFIDENCE
+    suspected = (own_N < SELF_CONFIDENCE) & (confidence_N > 0.5)
     found = [
         Suspect(int(indices[row]), dataset.classes[given_N[row]], dataset.classes[likely_N[row]], float(c))
         for row, c in enumerate(confidence_N)
