@@ -21,7 +21,6 @@ _GRIDS_APART = {"gan": 1, "diffusion": 250}
 _EVALUATIONS_APART = {"gan": 1, "diffusion": 1000}
 
 _SCORED_IN_STEPS = 10
-_TIMESTEPS = 1000
 
 
 def derived(spec: JobSpec, facts: DatasetFacts) -> dict[str, Any]:
@@ -100,7 +99,7 @@ def _diffusion(spec: DiffusionSpec, facts: DatasetFacts) -> dict[str, Any]:
     schedule, loss = spec.noise_schedule, spec.loss
     patch: dict[str, Any] = {"sampler": _named(spec.sampler, usual_sampler(schedule.kind)), "loss": {}}
     if schedule.kind in IN_TIMESTEPS:
-        patch["noise_schedule"] = {"timesteps": schedule.timesteps or _TIMESTEPS}
+        patch["noise_schedule"] = {"timesteps": schedule.timesteps or 1000}
         patch["loss"]["prediction"] = loss.prediction or Prediction.EPSILON
     elif schedule.kind is NoiseScheduleKind.EDM:
         # Pixels scaled to [-1, 1] have twice the spread of [0, 1]; EDM's own 0.5 where none is known.
@@ -148,13 +147,11 @@ def _evaluation(spec: JobSpec, evaluation: EvaluationSpec, facts: DatasetFacts, 
 
 
 def _scored_by(spec: DiffusionSpec, evaluation: EvaluationSpec) -> dict[str, Any]:
-    own, timesteps = spec.sampler, spec.noise_schedule.timesteps
+    own = spec.sampler
     kind = own.kind or usual_sampler(spec.noise_schedule.kind)
     if evaluation.sampler is not None:
         return _named(evaluation.sampler, kind)
-    if spec.noise_schedule.kind in IN_TIMESTEPS:
-        timesteps = timesteps or _TIMESTEPS
-    steps = min(own.steps, enough_steps(kind, _SCORED_IN_STEPS, timesteps))
+    steps = min(own.steps, enough_steps(spec, kind, _SCORED_IN_STEPS))
     return _named(own.model_copy(update={"steps": steps}), kind)
 
 

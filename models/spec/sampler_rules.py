@@ -15,7 +15,7 @@ SAMPLERS_OF: dict[bool, tuple[SamplerKind, ...]] = {
 """By whether the noise schedule is in timesteps."""
 
 _SPACED_FROM_THE_IMAGE = (SamplerKind.DDPM, SamplerKind.DDIM)
-"""Samplers whose first timestep depends on the number of steps; the others begin at the last timestep."""
+"""Samplers whose first timestep depends on the number of steps, but for `zero_terminal_snr`."""
 
 
 def usual_sampler(schedule: NoiseScheduleKind) -> SamplerKind:
@@ -43,7 +43,7 @@ def sampler_errors(spec: JobSpec, sampler: SamplerSpec | None, *, path: str = "s
     if kind not in fitting:
         message = f"{kind} does not solve noise_schedule.kind {schedule.kind}; take {', '.join(fitting)}"
         return [FieldError(f"{path}.kind", message)]
-    errors = list(_steps_errors(kind, schedule.timesteps, sampler.steps, path))
+    errors = list(_steps_errors(spec, kind, sampler.steps, path))
     if kind is not SamplerKind.DDIM and sampler.eta:
         errors.append(FieldError(f"{path}.eta", f"holds for ddim only, not for kind {kind}; leave it out"))
     if sampler.guidance_scale != 1:
@@ -51,9 +51,11 @@ def sampler_errors(spec: JobSpec, sampler: SamplerSpec | None, *, path: str = "s
     return errors
 
 
-def enough_steps(kind: SamplerKind, steps: int, timesteps: int | None) -> int:
+def enough_steps(spec: DiffusionSpec, kind: SamplerKind, steps: int) -> int:
     """The fewest steps of a sampler, from `steps` up, that begin near pure noise."""
-    if timesteps is None or kind not in _SPACED_FROM_THE_IMAGE:
+    timesteps = spec.noise_schedule.timesteps
+    begins_last = kind not in _SPACED_FROM_THE_IMAGE or spec.noise_schedule.zero_terminal_snr
+    if timesteps is None or begins_last:
         return steps
     return next(
         more for more in range(min(steps, timesteps), timesteps + 1) if _begin_in_noise(more, timesteps)
@@ -68,12 +70,13 @@ def _begin_in_noise(steps: int, timesteps: int) -> bool:
     return steps * 10 <= timesteps or (steps - 1) * (timesteps // steps) >= 0.9 * (timesteps - 1)
 
 
-def _steps_errors(kind: SamplerKind, timesteps: int | None, steps: int, path: str) -> Iterator[FieldError]:
+def _steps_errors(spec: DiffusionSpec, kind: SamplerKind, steps: int, path: str) -> Iterator[FieldError]:
+    timesteps = spec.noise_schedule.timesteps
     if timesteps is None:
         return
     if steps > timesteps:
         yield FieldError(f"{path}.steps", f"is {steps}, more than the noise_schedule.timesteps {timesteps}")
-    elif (enough := enough_steps(kind, steps, timesteps)) > steps:
+    elif (enough := enough_steps(spec, kind, steps)) > steps:
         message = f"is {steps}, which begins far from pure noise; take {enough}"
         yield FieldError(f"{path}.steps", f"{message} of the noise_schedule.timesteps {timesteps}")
 

@@ -139,6 +139,13 @@ CASES = [
     (DIFFUSION, {"sampler": {"steps": 600}}, "sampler.steps", ["take 901"], {"sampler": {"steps": 901}}),
     (DIFFUSION, {"sampler": {"steps": 600}}, "sampler.steps", ["take 901"], {"sampler": {"kind": "dpmpp"}}),
     (
+        {**DIFFUSION, "loss": {"prediction": "v"}},
+        {"sampler": {"steps": 600}},
+        "sampler.steps",
+        ["take 901"],
+        {"noise_schedule": {"zero_terminal_snr": True}},
+    ),
+    (
         DIFFUSION,
         {"sampler": {"kind": "unipc", "eta": 0.5}},
         "sampler.eta",
