@@ -68,7 +68,8 @@ def _scheduled(scheduler: Any, predict: Predict, noise: Tensor, steps: int, **op
     scheduler.set_timesteps(steps)
     images = noise
     for timestep in scheduler.timesteps:
-        images = scheduler.step(predict(images, timestep), timestep, images, **options).prev_sample
+        prediction = predict(images, timestep.to(images.device))
+        images = scheduler.step(prediction, timestep, images, **options).prev_sample
     return images
 
 
