@@ -30,6 +30,7 @@ def test_digits_are_told_apart(trained: tuple[Path, ClassifierFacts]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(
     not Path("/usr/share/datasets/fashion-mnist").is_dir(), reason="dataset-fashion-mnist is not installed"
 )
