@@ -1,6 +1,8 @@
 """Images whose label is probably wrong: a classifier that was trained on others is sure of another class."""
 
-from dataclasses import dataclass
+import json
+import os
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -8,6 +10,9 @@ from torch.nn import functional as F
 
 from models.data import PackedDataset, split
 from models.metrics.classifier import Classifier, pixels
+
+SUSPECTS = "suspects.json"
+"""The file in a packed set's folder that keeps them."""
 
 FOLDS = 4
 FEWEST = 2 * FOLDS
@@ -61,6 +66,18 @@ def suspects(dataset: PackedDataset) -> list[Suspect]:
         if suspected[row]
     ]
     return sorted(found, key=lambda suspect: (-suspect.confidence, suspect.index))
+
+
+def kept_suspects(dataset: PackedDataset) -> list[Suspect]:
+    """Those of `suspects`: found once, and kept in the set's folder."""
+    path = dataset.folder / SUSPECTS
+    if path.is_file():
+        return [Suspect(**row) for row in json.loads(path.read_text("utf-8"))]
+    found = suspects(dataset)
+    part = path.with_name(f".{SUSPECTS}-{os.getpid()}")
+    part.write_text(json.dumps([asdict(suspect) for suspect in found]), "utf-8")
+    part.replace(path)
+    return found
 
 
 def _known(dataset: PackedDataset, labels_N: Tensor) -> Tensor:

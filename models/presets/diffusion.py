@@ -19,7 +19,7 @@ _DDPM: dict[str, Any] = {
         "norm_groups": 8,
         "dropout": 0.0,
     },
-    "loss": {"prediction": "epsilon"},
+    "loss": {"weighting": "uniform"},  # of the noise, as `cosine` has it where nothing is said
     "noise_schedule": {"kind": "cosine", "timesteps": 1000},
     "optimizer": {
         "kind": "adamw",
@@ -31,13 +31,12 @@ _DDPM: dict[str, Any] = {
     },
     "ema": {"ramp": 0.05},
     "evaluation": {"samples": 1000},
-    "sampler": {"kind": "ddim", "steps": 50, "eta": 0.0},
+    "sampler": {"steps": 50, "eta": 0.0},
 }
 
 _EDM = merge(
     _DDPM,
     {
-        "loss": {"prediction": None},
         "noise_schedule": {"kind": "edm"},
         "sampler": {"kind": "heun", "steps": 18},
     },
@@ -47,7 +46,6 @@ _FLOW_DIT = merge(
     _DDPM,
     {
         "network": {"kind": "dit", "patch_size": 4, "width": 128, "depth": 6, "heads": 4},
-        "loss": {"prediction": None},
         "noise_schedule": {"kind": "flow"},
         # A transformer is trained without decay of its weights (Peebles & Xie 2023).
         "optimizer": {"weight_decay": 0.0, "betas": [0.9, 0.999]},

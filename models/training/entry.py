@@ -5,11 +5,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from models.data import BatchStream, PackedDataset, split
 from models.metrics.classifier import classifier_key, train_classifier
 from models.metrics.extractors import ExtractorError
 from models.metrics.scorer import Scorer, open_extractor
+from models.metrics.suspects import kept_suspects
 from models.spec import GanSpec, JobSpec, total_steps
 from models.spec.evaluation import ExtractorKind
 from models.training.events import ClassifierTrained, Event, Started, TrainingError
@@ -47,7 +49,7 @@ def train(
 
     channels, resolution, _ = spec.data.image_shape
     images = dataset.at(resolution, channels)
-    trained, held_out = split(images, spec.data.held_out)
+    trained, held_out = (_usable(half, spec, dataset) for half in split(images, spec.data.held_out))
     stream = BatchStream(
         images,
         spec.batch_size,
@@ -62,6 +64,16 @@ def train(
     tried = min(spec.evaluation.samples if spec.evaluation else 0, len(held_out), len(trained))
     trial = Trial(stream.at(held_out[:tried]), stream.at(trained[:tried]))
     yield from run(spec, recipe, stream, trial, score, out)
+
+
+def _usable(indices: Tensor, spec: JobSpec, dataset: PackedDataset) -> Tensor:
+    """The images of these numbers that the spec takes: a conditional model needs labels."""
+    if spec.conditional is not None:
+        indices = indices[torch.from_numpy(dataset.labels[indices.numpy()]) >= 0]
+    if spec.data.drop_suspects:
+        dropped = torch.tensor([suspect.index for suspect in kept_suspects(dataset)], dtype=torch.long)
+        indices = indices[~torch.isin(indices, dropped)]
+    return indices
 
 
 def _scorer(

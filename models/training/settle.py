@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from models.networks.factory import build_networks
+from models.networks.factory import build_networks, compile_networks
 from models.spec import JobSpec
 from models.spec.training import MemoryFormat, Precision
 from models.training.means import Means
@@ -46,6 +46,8 @@ def settle(spec: JobSpec, device: torch.device, build_recipe: BuildRecipe) -> Jo
 def place_networks(spec: JobSpec, device: torch.device) -> dict[str, nn.Module]:
     """New networks on the device, in the spec's memory format, with weights that depend on the seed alone."""
     networks = build_networks(spec)
+    if spec.compile:
+        compile_networks(networks)
     layout = MEMORY_FORMATS[spec.memory_format]
     return {name: network.to(device).to(memory_format=layout) for name, network in networks.items()}
 
