@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from models.spec.augmentation import MIXING, AugmentationKind
+from models.spec.augmentation import MIXING, AugmentationKind, DiscriminatorAugmentationKind
 from models.spec.budget import every_steps, total_steps
 from models.spec.data import DatasetFacts
-from models.spec.gan import GanSpec
+from models.spec.gan import GanLoss, GanSpec
 from models.spec.job import JobSpec
 from models.spec.optimizer import OptimizerSpec
 
@@ -104,6 +104,17 @@ def _constraints(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
         )
 
 
+def _ada(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
+    if not isinstance(spec, GanSpec) or spec.discriminator_augmentation is None:
+        return
+    ada = spec.discriminator_augmentation.kind is DiscriminatorAugmentationKind.ADA
+    if ada and spec.loss.kind in (GanLoss.WASSERSTEIN, GanLoss.RELATIVISTIC):
+        yield (
+            f"discriminator_augmentation.kind ada with loss.kind {spec.loss.kind}: ada follows the sign of "
+            "D(real), which means nothing where only differences of D count; diffaugment needs no sign"
+        )
+
+
 def _ema(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
     shown = total_steps(spec) * spec.batch_size
     if spec.ema is not None and (spec.ema.half_life_images or 0) > shown / 10:
@@ -142,6 +153,7 @@ _WARNINGS: tuple[Callable[[JobSpec, DatasetFacts], Iterable[str]], ...] = (
     _augmentation,
     _optimizer,
     _constraints,
+    _ada,
     _ema,
     _evaluation,
 )

@@ -48,6 +48,12 @@ CASES = [
         ["discriminator_augmentation.policy.1", "mirrors the characters"],
         {"discriminator_augmentation": {"policy": ["colour"]}},
     ),
+    (
+        {**GAN, "loss": {"kind": "relativistic"}},
+        {"discriminator_augmentation": {"kind": "ada"}},
+        ["discriminator_augmentation.kind ada", "loss.kind relativistic", "diffaugment"],
+        {"discriminator_augmentation": {"kind": "diffaugment"}},
+    ),
     *(
         (
             family,
