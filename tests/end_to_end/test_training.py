@@ -67,7 +67,8 @@ def checkpoint_of(job: dict[str, Any]) -> str:
 
 def losses(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     series = client.get(f"/v1/jobs/{job['id']}/metrics", max_points=1000)["series"]
-    return {key: points["value"] for key, points in series.items() if not key.startswith("rate/")}
+    machine = ("rate/", "memory/")  # what a run has of the machine, and not of its spec
+    return {key: points["value"] for key, points in series.items() if not key.startswith(machine)}
 
 
 def pixels(png: bytes) -> np.ndarray:

@@ -16,6 +16,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from service.api.app import create_app
+from service.records import evaluations
+from service.records.database import Database
 from service.settings import Settings
 from tests.service.api.conftest import Trained
 
@@ -39,13 +41,17 @@ NO_WAITS = {
 
 
 def test_what_is_answered_is_what_is_described(
-    settings: Settings, key: str, train: Callable[..., Trained]
+    settings: Settings, database: Database, key: str, train: Callable[..., Trained]
 ) -> None:
     """Valid requests and invalid ones to every operation, half of them to objects that are there."""
     trained = train()
+    request = {"scores": ["kid"], "samples": 10, "extractor": "classifier", "sampler": None, "seed": 0}
+    with database.transaction() as session:
+        evaluation = evaluations.create(session, trained.checkpoint, request)
     known = {
         "job_id": trained.job,
         "checkpoint_id": trained.checkpoint,
+        "evaluation_id": evaluation.id,
         "dataset_id": "digits",
         "step": "20",
         "name": "ddpm",

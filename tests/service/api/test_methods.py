@@ -10,7 +10,7 @@ from tests.service.api.conftest import WEIGHTS, Trained
 
 def test_a_head_is_a_get_without_its_body(client: TestClient, app: FastAPI, trained: Trained) -> None:
     names = {"job_id": trained.job, "checkpoint_id": trained.checkpoint, "dataset_id": "digits"}
-    names |= {"name": "dcgan", "step": "20", "image_id": "img_x", "file": "0.png"}
+    names |= {"name": "dcgan", "step": "20", "image_id": "img_x", "file": "0.png", "evaluation_id": "eval_x"}
     for path, ways in app.openapi()["paths"].items():
         if "get" not in ways:
             continue
