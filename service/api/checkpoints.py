@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
+from models.spec.diffusion import IN_TIMESTEPS
 from service.api.dependencies import (
     Artifacts,
     Database,
@@ -92,12 +93,12 @@ async def download_checkpoint(
         Literal["safetensors", "diffusers"],
         Query(
             description="`diffusers`: a pipeline folder as a zip, made when first asked for; "
-            "of diffusion models alone."
+            "of diffusion models with a UNet, without labels, and by timesteps."
         ),
     ] = "safetensors",
 ) -> Response:
     """The weights with the spec in their metadata, or a pipeline that plain `diffusers` loads."""
-    checkpoint, family = await run_in_threadpool(_find, database, checkpoint_id)
+    checkpoint, exportable = await run_in_threadpool(_find, database, checkpoint_id)
     stem = f"{checkpoint.id}-step{checkpoint.step}"
     if format == "safetensors":
         return await run_in_threadpool(
@@ -109,10 +110,10 @@ async def download_checkpoint(
             filename=f"{stem}.safetensors",
             etag=checkpoint.sha256,
         )
-    if family != "diffusion":
+    if not exportable:
         raise Invalid(
             "no_diffusers_export",
-            "A GAN is no diffusers pipeline.",
+            "diffusers has pipelines for UNets without labels that go by timesteps, and not for this model.",
             hint="Download it with format=safetensors.",
             param="format",
         )
@@ -143,11 +144,14 @@ async def _export(request: Request, publisher: Publisher, checkpoint_id: str) ->
         )
 
 
-def _find(database: Database, checkpoint_id: str) -> tuple[Checkpoint, str]:
-    """The checkpoint, and the family of its networks."""
+def _find(database: Database, checkpoint_id: str) -> tuple[Checkpoint, bool]:
+    """The checkpoint, and whether diffusers has a pipeline for its networks."""
     with database.read() as session:
         checkpoint = checkpoints.get(session, checkpoint_id)
-        return checkpoint, str(jobs.get(session, checkpoint.job_id).spec["family"])
+        spec = jobs.get(session, checkpoint.job_id).spec
+    network, schedule = spec.get("network") or {}, spec.get("noise_schedule") or {}
+    exportable = network.get("kind") == "unet" and schedule.get("kind") in IN_TIMESTEPS
+    return checkpoint, exportable and spec.get("conditional") is None
 
 
 def _page(session: Session, links: LinkMaker, page: Paging, job_id: str | None) -> Listing[CheckpointReply]:

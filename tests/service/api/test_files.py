@@ -33,8 +33,13 @@ def test_a_checkpoint_is_downloaded_whole(client: TestClient, trained: Trained) 
 
 
 @SQLITE
-def test_a_gan_is_no_pipeline(client: TestClient, trained: Trained) -> None:
-    refused = client.get(f"/v1/checkpoints/{trained.checkpoint}/download?format=diffusers")
+@pytest.mark.parametrize("spec", [{}, {"preset": "ddpm", "conditional": {}}, {"preset": "edm"}], ids=str)
+def test_what_diffusers_cannot_sample_is_no_pipeline(
+    client: TestClient, train: Callable[..., Trained], spec: dict[str, Any]
+) -> None:
+    """Breaks when the client is told of a mistake of the service, after a worker has tried."""
+    url = f"/v1/checkpoints/{train(**spec).checkpoint}/download?format=diffusers"
+    refused = client.get(url)
     assert (refused.status_code, refused.json()["error"]["param"]) == (422, "format")
 
 

@@ -16,6 +16,7 @@ DESIGNED = {
     "job.cancelled",
     "checkpoint.saved",
     "sample.saved",
+    "classifier.trained",
     "evaluation.done",
     "alert",
 }

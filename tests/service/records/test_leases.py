@@ -92,7 +92,7 @@ def test_nothing_is_written_by_an_attempt_that_has_lost_the_job(database: Databa
 
 
 def test_progress_and_the_resolved_spec_are_recorded(database: Database, new_running) -> None:
-    job = new_running()
+    job = new_running(warnings=["slow"])
     with database.transaction() as session:
         assert jobs.report(session, job.id, 1, step=3, images=24, images_per_second=8.5, eta_seconds=11.0)
         assert jobs.set_resolved(session, job.id, 1, {**job.spec, "precision": "float32"}, steps=12)
