@@ -133,7 +133,7 @@ def _evaluation(spec: JobSpec, evaluation: EvaluationSpec, facts: DatasetFacts, 
         stored = every_steps(spec.checkpoints.model_copy(update=_checkpoints(spec, steps)), spec.batch_size)
         patch["every_steps"] = min(steps, -(-patch["every_steps"] // stored) * stored)
     extractor = evaluation.extractor
-    if extractor is None and facts.classes and evaluation.scores != ():
+    if extractor is None and len(facts.classes) > 1 and evaluation.scores != ():
         extractor = ExtractorKind.CLASSIFIER
     scores = evaluation.scores
     if scores is None:

@@ -128,9 +128,9 @@ def _evaluation(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
     evaluation = spec.evaluation
     if evaluation is None:
         return
-    if evaluation.scores == () and not facts.classes:
+    if evaluation.scores == () and len(facts.classes) < 2:
         yield (
-            f"evaluation.scores: {facts.name!r} has no labels to train a classifier on, so nothing is "
+            f"evaluation.scores: {facts.name!r} has no two classes to train a classifier on, so nothing is "
             "scored; evaluation.extractor inception scores it"
         )
     if spec.data.held_out * facts.count < 1:

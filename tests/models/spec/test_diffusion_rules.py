@@ -177,5 +177,5 @@ def test_a_bad_combination_is_refused_with_its_reason_and_its_remedy_is_taken(
 
 
 def test_a_sampler_that_an_evaluation_takes_over_is_refused_once() -> None:
-    raw = {"preset": "ddpm", "noise_schedule": {"kind": "edm"}, "loss": None, "evaluation": {}}
+    raw = {"preset": "ddpm", "noise_schedule": {"kind": "edm"}, "sampler": {"kind": "ddim"}, "evaluation": {}}
     assert list(refusals(raw)) == ["sampler.kind"]

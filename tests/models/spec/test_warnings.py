@@ -113,7 +113,7 @@ CASES = [
     (
         GAN,
         {"dataset": "ds_photos", "evaluation": {}},
-        ["evaluation.scores", "labels", "inception"],
+        ["evaluation.scores", "classes", "inception"],
         {"evaluation": {"extractor": "inception", "samples": 2048}},
     ),
     (
