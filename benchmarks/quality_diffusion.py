@@ -17,10 +17,7 @@ from torch import Tensor
 
 from benchmarks.runs import Results, Run, scorer_of, trained, workspace
 from models.data import BatchStream, PackedDataset, open_dataset, split
-from models.metrics.extractors import joined
-from models.metrics.scores import scored
 from models.presets import plan
-from models.spec.evaluation import ScoreKind
 
 RESULTS = Path(__file__).resolve().parent / "results" / "quality_diffusion.json"
 CLASSIC = "denoising-diffusion-pytorch"
@@ -32,7 +29,6 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 """At most 20 evaluations: Heun takes two a step."""
 SECONDS = 600
 SAMPLES, SEED, TIMED_STEPS = 2_000, 1, 100
-SCORES = (ScoreKind.FID, ScoreKind.PRECISION_RECALL)
 
 
 def main() -> None:
@@ -114,8 +110,7 @@ def _sampled(model: Any) -> list[Tensor]:
 
 def _scores(dataset: PackedDataset, images: list[Tensor]) -> dict[str, float]:
     spec = plan(_job("ddpm", {"images": 64}, 64), lambda _: dataset.facts).spec
-    scorer = scorer_of(spec, dataset)
-    return scored(SCORES, joined(map(scorer.extractor, images)), scorer.reference())
+    return scorer_of(spec, dataset).of_images(images).scores
 
 
 if __name__ == "__main__":

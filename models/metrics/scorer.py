@@ -1,6 +1,6 @@
 """Scores networks by the images they make: the one path, while a run trains and of a stored checkpoint."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -49,18 +49,22 @@ class Scorer:
             message = f"The classifier knows {extractor.classes}, and {dataset.name!r} has {dataset.classes}."
             raise ExtractorError("classifier_of_other_classes", message, "Train one on this dataset.")
         self._spec, self._evaluation = spec, spec.evaluation
-        self._dataset, self._extractor = dataset, extractor
+        self._dataset, self.extractor = dataset, extractor
         self._ema, self._device = ema, torch.device(device)
         self._reference: Reference | None = None
 
     def __call__(self, networks: Mapping[str, nn.Module]) -> Measurement:
         """Raises SamplingError where the networks make no images."""
-        made = joined(map(self._extractor, self._made(networks)))
+        return self.of_images(self._made(networks))
+
+    def of_images(self, batches: Iterable[Tensor]) -> Measurement:
+        """The scores of images that are made already: batches of uint8 N,C,H,W."""
+        made = joined(map(self.extractor, batches))
         reference = self._real()
         details = self._details(len(reference.features))
-        if self._extractor.classes:
+        if self.extractor.classes:
             shares = class_shares(made).tolist()
-            details["class_histogram"] = dict(zip(self._extractor.classes, shares, strict=True))
+            details["class_histogram"] = dict(zip(self.extractor.classes, shares, strict=True))
         return Measurement(scored(self._evaluation.scores or (), made, reference), details)
 
     def _made(self, networks: Mapping[str, nn.Module]) -> Iterator[Tensor]:
@@ -86,7 +90,7 @@ class Scorer:
                 pixels(self._dataset, part)
                 for part in torch.split(first_half[: min(self._evaluation.samples, REFERENCE)], _CHUNK)
             )
-            self._reference = Reference(joined(map(self._extractor, chunks)), _class_counts(self._dataset))
+            self._reference = Reference(joined(map(self.extractor, chunks)), _class_counts(self._dataset))
         return self._reference
 
     def _details(self, reference: int) -> dict[str, object]:
@@ -94,8 +98,8 @@ class Scorer:
         return {
             "samples": self._evaluation.samples,
             "reference": {"images": reference, "content_hash": self._dataset.content_hash},
-            "extractor": str(self._extractor.kind),
-            "extractor_sha256": self._extractor.sha256,
+            "extractor": str(self.extractor.kind),
+            "extractor_sha256": self.extractor.sha256,
             "ema": self._ema,
             "seed": self._evaluation.seed,
             "sampler": None if sampler is None else sampler.model_dump(mode="json"),
