@@ -26,6 +26,7 @@ TASKS: Mapping[str, str] = {
     "atelier.export": "sample",
     "atelier.prepare": "prepare",
     "atelier.evaluate": "prepare",
+    "atelier.suspect": "prepare",
 }
 SOCKET_SECONDS = 1.0
 REPLY_SECONDS = 60

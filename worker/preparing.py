@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from models.data import DatasetError, PackedDataset, build_builtin, pack_archive
-from models.data.packed import PACKED_FILES
+from models.data.packed import NAMES, PACKED_FILES
 from models.data.preview import draw_preview
 from service.errors import NotFound, Unavailable
 from service.records import datasets
@@ -113,7 +113,8 @@ def _store(task: Task, resources: Resources, packed: PackedDataset) -> None:
     file = io.BytesIO()
     draw_preview(packed).save(file, "PNG", optimize=True)
     resources.artifacts.put_bytes(file.getvalue(), f"datasets/{task.dataset_id}/preview.png")
-    for name in PACKED_FILES:
+    names = () if packed.names is None else (NAMES,)
+    for name in (*PACKED_FILES, *names):
         resources.artifacts.put_file(packed.folder / name, f"datasets/{task.dataset_id}/packed/{name}")
 
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 from service.errors import AtelierError
 from service.queue import Publisher
-from service.records import datasets, evaluations, images, leases
+from service.records import datasets, evaluations, images, leases, suspects
 from service.records.database import Database
 from service.settings import Settings, load_settings
 
@@ -30,6 +30,7 @@ def reconcile(database: Database, publisher: Publisher) -> int:
         pending = datasets.stale(session)
         silent = images.stale(session)
         unmeasured = evaluations.stale(session)
+        unsuspected = suspects.stale(session)
     for job_id in expired:
         logger.warning("job %s: its lease ran out; it is queued again", job_id)
         publisher.send("atelier.train", job_id)
@@ -39,6 +40,7 @@ def reconcile(database: Database, publisher: Publisher) -> int:
         "atelier.prepare": pending,
         "atelier.sample": silent[:1],
         "atelier.evaluate": unmeasured,
+        "atelier.suspect": unsuspected,
     }
     return len(expired) + _publish_again(publisher, stale)
 

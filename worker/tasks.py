@@ -55,6 +55,14 @@ def prepare(dataset_id: str) -> None:
 
     preparing.prepare(dataset_id, resources())
     waiting.ring_for_jobs(resources(), dataset_id)
+    if resources().publisher.idle("atelier.suspect"):  # it would give way; the reconciler rings for it later
+        resources().publisher.send("atelier.suspect", dataset_id)
+
+
+def suspect(dataset_id: str) -> None:
+    from worker import suspecting
+
+    suspecting.suspect(dataset_id, resources(), stopping)
 
 
 def evaluate(evaluation_id: str) -> None:
@@ -64,7 +72,7 @@ def evaluate(evaluation_id: str) -> None:
     evaluating.evaluate(resources())
 
 
-for task in (train, sample, describe, export, prepare, evaluate):
+for task in (train, sample, describe, export, prepare, suspect, evaluate):
     app.task(name=f"atelier.{task.__name__}")(task)
 
 

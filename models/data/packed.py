@@ -1,4 +1,7 @@
-"""A packed data set: a folder of images.npy, labels.npy and dataset.json, and nothing else to know."""
+"""A packed data set: a folder of images.npy, labels.npy and dataset.json, and nothing else to know.
+
+A set that was made of files also has names.json: which image came from which.
+"""
 
 import hashlib
 import json
@@ -22,6 +25,8 @@ VERSION = 1
 MAPPED_FROM = 512 * 1024**2  # bytes of pixels that are no longer held in memory
 IMAGES, LABELS, FACTS = "images.npy", "labels.npy", "dataset.json"
 PACKED_FILES = (IMAGES, LABELS, FACTS)
+NAMES = "names.json"
+"""Beside them where the set was made of files: the file that each image came from."""
 
 Pixels = NDArray[np.uint8]
 
@@ -71,6 +76,12 @@ class PackedDataset:
     def labels(self) -> NDArray[np.int32]:
         labels: NDArray[np.int32] = np.load(self.folder / LABELS, allow_pickle=False)
         return labels
+
+    @cached_property
+    def names(self) -> tuple[str, ...] | None:
+        """The file that each image came from, as a report may show it; None where that is not known."""
+        path = self.folder / NAMES
+        return tuple(json.loads(path.read_text("utf-8"))) if path.is_file() else None
 
     def class_counts(self) -> dict[str, int]:
         """How many images each class has; empty for an unlabelled set."""

@@ -1,6 +1,7 @@
 """An archive or a folder of images -> a packed data set, with a report of every file that was left out."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from models.data.entries import LITTER, Dropped, Entries, Found
 from models.data.errors import DatasetError, FileRefusedError
 from models.data.labelling import Labelled, Row, label
 from models.data.limits import GIB, Limits
-from models.data.packed import PackedDataset, Pixels, write_packed
+from models.data.packed import NAMES, PackedDataset, Pixels, write_packed
 
 RESOLUTIONS = (16, 32, 64, 128, 256)
 ROOMY = 4 * GIB  # a chosen resolution keeps the packed set below this
@@ -158,7 +159,10 @@ def _write(
     shape = (len(labelled.rows), channels, resolution, resolution)
     pixels = _pixels(labelled.rows, channels, resolution, scratch)
     labels = np.array(labelled.labels, np.int32)
-    return write_packed(folder, name, pixels, shape, labels, labelled.classes, report)
+    packed = write_packed(folder, name, pixels, shape, labels, labelled.classes, report)
+    files = [names.display(row.name) for row in labelled.rows]
+    (folder / NAMES).write_text(json.dumps(files, ensure_ascii=False), "utf-8")
+    return packed
 
 
 def _pixels(rows: list[Row], channels: int, resolution: int, scratch: BinaryIO) -> Iterator[Pixels]:

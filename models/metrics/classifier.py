@@ -81,7 +81,7 @@ def train_classifier(dataset: PackedDataset, path: Path) -> ClassifierFacts:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         network = Classifier(dataset.channels, len(dataset.classes))
-    with _one_thread():
+    with one_thread():
         _fit(network, dataset, training)
         accuracy = _accuracy(network, dataset, reference)
     about = {
@@ -165,7 +165,7 @@ def _fit(network: Classifier, dataset: PackedDataset, indices: Tensor) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Gradients summed by several threads differ in their last bits from those of another number of them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

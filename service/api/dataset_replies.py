@@ -16,6 +16,16 @@ class DroppedReply(BaseModel):
     reason: str
 
 
+class SuspectReply(BaseModel):
+    """An image whose label is probably wrong."""
+
+    index: int = Field(description="Its number in the packed set.")
+    name: str | None = Field(description="The file it came from; null where that is not known.")
+    given: str = Field(description="The class it has.")
+    likely: str = Field(description="The class it looks like.")
+    confidence: float = Field(description="How sure of that a classifier is that never saw it, in 0.5..1.")
+
+
 class DatasetReply(BaseModel):
     """A set of images; the facts are null until it is `ready`."""
 
@@ -33,6 +43,10 @@ class DatasetReply(BaseModel):
         std=[0.25, 0.25, 0.25],
         content_hash=SHA256,
         dropped=[{"name": "circle/broken.png", "reason": "not an image"}],
+        suspects=[
+            {"index": 7, "name": "circle/8.png", "given": "circle", "likely": "square", "confidence": 0.99}
+        ],
+        suspects_count=1,
         progress={"done": 121, "total": 121},
         error=None,
         created_at=MOMENT,
@@ -51,6 +65,11 @@ class DatasetReply(BaseModel):
     std: list[float] | None = Field(description="Standard deviation of each channel, in 0..1.")
     content_hash: str | None = Field(description="SHA-256 of pixels, labels and class names.")
     dropped: list[DroppedReply] = Field(description="Every file that was left out, and why.")
+    suspects: list[SuspectReply] | None = Field(
+        description="Images whose label is probably wrong, surest first, at most 1,000 of them; null while "
+        "they are not known, and for built-in sets."
+    )
+    suspects_count: int | None = Field(description="How many there are; null as `suspects` is.")
     progress: "DatasetProgress"
     error: ErrorReply | None
     created_at: datetime

@@ -177,6 +177,8 @@ def _reply(row: Dataset, links: LinkMaker) -> DatasetReply:
         std=row.std,
         content_hash=row.content_hash,
         dropped=row.dropped,
+        suspects=row.suspects,
+        suspects_count=row.suspects_count,
         progress=DatasetProgress(done=row.progress_done, total=row.progress_total),
         error=row.error,
         created_at=row.created_at,

@@ -90,5 +90,11 @@ def print_dataset(dataset: "Reply") -> None:
             "hint": error.get("hint"),
         }
     )
+    if suspects := dataset.get("suspects"):
+        rows = (
+            (row["name"] or row["index"], row["given"], row["likely"], f"{row['confidence']:.1%}")
+            for row in suspects
+        )
+        print_table(("label suspect", "given", "looks like", "sure"), rows, empty="")
     if dropped := dataset.get("dropped"):
         print_table(("dropped file", "reason"), ((row["name"], row["reason"]) for row in dropped), empty="")

@@ -167,6 +167,8 @@ def ready(
         "lease_expires_at": None,
         "finished_at": instant(now),
     }
+    if len(classes) < 2:  # no other class could be the right one
+        values |= {"suspects": [], "suspects_count": 0}
     return _write(session, dataset_id, attempt, values)
 
 

@@ -176,6 +176,9 @@ class Dataset(Table):
     std: Mapped[list[float] | None] = mapped_column(Json)
     content_hash: Mapped[str | None]
     dropped: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    suspects: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    suspects_count: Mapped[int | None]
+    suspects_attempts: Mapped[int] = mapped_column(default=0)
     error: Mapped[dict[str, Any] | None]
     progress_done: Mapped[int] = mapped_column(default=0)
     progress_total: Mapped[int] = mapped_column(default=0)

@@ -49,7 +49,9 @@ def test_a_labelled_archive(picture: Picture, make_zip: MakeZip, tmp_path: Path)
         "dataset.json",
         "images.npy",
         "labels.npy",
+        "names.json",
     ]
+    assert packed.names == ("mydata/cat/1.png", "mydata/cat/2.jpg", "mydata/dog/1.png")
 
 
 def test_a_flat_archive_has_no_labels(picture: Picture, make_zip: MakeZip, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from alembic import command, op
 from sqlalchemy import create_engine, inspect, text
 
 from service.errors import Conflict
-from service.records import checkpoints, evaluations
+from service.records import checkpoints, datasets, evaluations, suspects
 from service.records.database import Database, build_engine, migrate, migrations_of
 from service.records.tables import Table
 
@@ -28,6 +28,12 @@ OLD_CHECKPOINT = """
     INSERT INTO checkpoints (id, job_id, step, images, artifact, size_bytes, sha256, scores, pinned,
         created_at)
     VALUES ('ckpt_old', 'job_old', 10, 640, 'jobs/job_old/10', 5, '', '{}', FALSE, '2026-01-31 12:00:00')
+"""
+OLD_DATASET = """
+    INSERT INTO datasets (id, name, builtin, status, count, classes, dropped, progress_done, progress_total,
+        attempt, published_at, created_at)
+    VALUES ('ds_old', 'old', FALSE, 'ready', 10, '{"a": 5, "b": 5}', '[]', 10, 10, 1, '2026-01-31 12:00:00',
+        '2026-01-31 12:00:00')
 """
 
 
@@ -126,15 +132,19 @@ def test_columns_compare_byte_by_byte_on_postgresql(new_postgresql: Callable[[],
 
 
 def test_what_the_first_version_stored_is_kept(empty_url: str) -> None:
-    """A service that was upgraded must still have its checkpoints, not yet scored."""
+    """A service that was upgraded must still have its checkpoints, not yet scored, and its datasets."""
     migrate(empty_url, "0001")
     with closing(Database(empty_url)) as database:
         with database.transaction() as session:
             session.execute(text(OLD_JOB))
             session.execute(text(OLD_CHECKPOINT))
+            session.execute(text(OLD_DATASET))
         migrate(empty_url)
         with database.read() as session:
             found = checkpoints.get(session, "ckpt_old")
             assert (found.scores, found.score_details, found.merit) == ({}, None, None)
             assert checkpoints.flags(session, ["job_old"]) == {"job_old": ("ckpt_old", "ckpt_old")}
             assert evaluations.page(session, "ckpt_old").items == []
+            assert datasets.get(session, "ds_old").suspects is None
+        with database.transaction() as session:
+            assert suspects.stale(session) == ["ds_old"]  # they are looked for now
