@@ -50,6 +50,8 @@ def train(
     channels, resolution, _ = spec.data.image_shape
     images = dataset.at(resolution, channels)
     trained, held_out = (_usable(half, spec, dataset) for half in split(images, spec.data.held_out))
+    if not len(trained):
+        raise _no_images(spec, dataset)
     stream = BatchStream(
         images,
         spec.batch_size,
@@ -74,6 +76,16 @@ def _usable(indices: Tensor, spec: JobSpec, dataset: PackedDataset) -> Tensor:
         dropped = torch.tensor([suspect.index for suspect in kept_suspects(dataset)], dtype=torch.long)
         indices = indices[~torch.isin(indices, dropped)]
     return indices
+
+
+def _no_images(spec: JobSpec, dataset: PackedDataset) -> TrainingError:
+    conditions = [
+        *(["has a label"] if spec.conditional is not None else []),
+        *(["is no suspect"] if spec.data.drop_suspects else []),
+        *(["is not held out"] if spec.data.held_out else []),
+    ]
+    message = f"None of the {dataset.count} images of {dataset.name!r} {' and '.join(conditions)}."
+    return TrainingError("no_images", message, "Upload more images, or take one of the conditions back.")
 
 
 def _scorer(
