@@ -7,7 +7,14 @@ from models.spec.augmentation import MAGNITUDES, DiscriminatorAugmentationKind
 from models.spec.budget import every_steps, total_steps
 from models.spec.data import DatasetFacts
 from models.spec.diffusion import IN_TIMESTEPS, DiffusionSpec, NoiseScheduleKind, Prediction, Weighting
-from models.spec.evaluation import DEFAULT_SCORES, OF_CLASSES, EvaluationSpec, ExtractorKind, ScoreKind
+from models.spec.evaluation import (
+    DEFAULT_SCORES,
+    OF_CLASSES,
+    OF_PAIRS,
+    EvaluationSpec,
+    ExtractorKind,
+    ScoreKind,
+)
 from models.spec.gan import GanSpec, Penalty, PenaltySpec
 from models.spec.interval import Interval
 from models.spec.job import JobSpec
@@ -137,7 +144,7 @@ def _evaluation(spec: JobSpec, evaluation: EvaluationSpec, facts: DatasetFacts, 
         extractor = ExtractorKind.CLASSIFIER
     scores = evaluation.scores
     if scores is None:
-        scores = usual_scores(extractor)
+        scores = usual_scores(extractor, facts)
     patch |= {"extractor": extractor if scores else None, "scores": list(scores)}
     if scores and evaluation.best_by is None:
         patch["best_by"] = ScoreKind.FID if ScoreKind.FID in scores else scores[0]
@@ -155,13 +162,14 @@ def _scored_by(spec: DiffusionSpec, evaluation: EvaluationSpec) -> dict[str, Any
     return _named(own.model_copy(update={"steps": steps}), kind)
 
 
-def usual_scores(extractor: ExtractorKind | None) -> tuple[ScoreKind, ...]:
-    """All that an extractor allows."""
+def usual_scores(extractor: ExtractorKind | None, facts: DatasetFacts) -> tuple[ScoreKind, ...]:
+    """All that an extractor and the number of images allow."""
     if extractor is None:
         return ()
-    if extractor is ExtractorKind.CLASSIFIER:
-        return DEFAULT_SCORES
-    return tuple(score for score in DEFAULT_SCORES if score not in OF_CLASSES)
+    left_out = () if extractor is ExtractorKind.CLASSIFIER else OF_CLASSES
+    if facts.count // 2 < 2:
+        left_out = (*left_out, *OF_PAIRS)
+    return tuple(score for score in DEFAULT_SCORES if score not in left_out)
 
 
 def _checkpoints(spec: JobSpec, steps: int) -> dict[str, Any]:

@@ -31,6 +31,9 @@ class ScoreKind(StrEnum):
 OF_CLASSES = (ScoreKind.CLASS_HISTOGRAM, ScoreKind.MODE_COVERAGE)
 """Scores that need an extractor that knows the dataset's classes."""
 
+OF_PAIRS = (ScoreKind.FID, ScoreKind.KID, ScoreKind.PRECISION_RECALL)
+"""Scores that need two real images at least; one half of a dataset is what images are scored against."""
+
 
 class ExtractorKind(StrEnum):
     """What turns an image into features.

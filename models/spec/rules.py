@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from models.spec.augmentation import LARGEST_MAGNITUDES, OF_DATA
 from models.spec.data import DatasetFacts
 from models.spec.diffusion_rules import diffusion_errors
-from models.spec.evaluation import FEATURES, OF_CLASSES, ExtractorKind, ScoreKind
+from models.spec.evaluation import FEATURES, OF_CLASSES, OF_PAIRS, ExtractorKind, ScoreKind
 from models.spec.fields import FieldError
 from models.spec.gan import GanSpec
 from models.spec.gan_rules import gan_errors
@@ -98,6 +98,7 @@ def _scores_can_be_had(spec: JobSpec, facts: DatasetFacts) -> Iterable[FieldErro
         yield FieldError("evaluation.extractor", message)
         return
     yield from _extractor_fits(extractor, scores, facts)
+    yield from _enough_real_images(scores, facts)
     if ScoreKind.FID in scores and evaluation.samples < FEATURES[extractor]:
         message = (
             f"fid of {evaluation.samples} images in {FEATURES[extractor]} dimensions is a covariance without "
@@ -121,6 +122,17 @@ def _extractor_fits(
     for index, score in enumerate(scores):
         if score in OF_CLASSES:
             message = f"{score} needs extractor classifier: {extractor} does not know the dataset's classes"
+            yield FieldError(f"evaluation.scores.{index}", message)
+
+
+def _enough_real_images(scores: Sequence[ScoreKind], facts: DatasetFacts) -> Iterable[FieldError]:
+    real = facts.count // 2
+    for index, score in enumerate(scores):
+        if real < 2 and score in OF_PAIRS:
+            message = (
+                f"{score} needs two real images, and half of {facts.name!r}, which is scored against, has "
+                f"{real}; leave it out, or upload four images or more"
+            )
             yield FieldError(f"evaluation.scores.{index}", message)
 
 

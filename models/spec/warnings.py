@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from models.spec.augmentation import MIXING, AugmentationKind, DiscriminatorAugmentationKind
 from models.spec.budget import every_steps, total_steps
 from models.spec.data import DatasetFacts
+from models.spec.evaluation import FEATURES, ScoreKind
 from models.spec.gan import GanLoss, GanSpec
 from models.spec.job import JobSpec
 from models.spec.optimizer import OptimizerSpec
@@ -138,6 +139,14 @@ def _evaluation(spec: JobSpec, facts: DatasetFacts) -> Iterable[str]:
             f"data.held_out {spec.data.held_out} of the {facts.count} images is none: evaluation has no "
             "image that was not trained on"
         )
+    real = facts.count // 2
+    if evaluation.extractor and ScoreKind.FID in (evaluation.scores or ()):
+        dimensions = FEATURES[evaluation.extractor]
+        if real < dimensions:
+            yield (
+                f"evaluation.scores: fid is against {real} real images, half of {facts.name!r}, in "
+                f"{dimensions} dimensions a covariance without full rank: it ranks checkpoints, and no more"
+            )
     measured = every_steps(evaluation, spec.batch_size)
     stored = every_steps(spec.checkpoints, spec.batch_size)
     if evaluation.scores and measured % stored and measured < total_steps(spec):

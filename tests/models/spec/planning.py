@@ -15,6 +15,7 @@ DATASETS = {
     "ds_single": DatasetFacts("ds_single", 500, 32, 3, ("cat",)),
     "ds_letters": DatasetFacts("ds_letters", 500, 32, 1, ("a", "b")),
     "ds_few": DatasetFacts("ds_few", 10, 32, 1, ("cat", "dog")),
+    "ds_three": DatasetFacts("ds_three", 3, 32, 1, ("cat", "dog")),
 }
 
 

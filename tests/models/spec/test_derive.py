@@ -97,6 +97,12 @@ def decaying(kind: str, **schedule: Any) -> dict[str, Any]:
         ({**GAN, "evaluation": {}}, "evaluation.best_by", "fid"),
         ({**GAN, "evaluation": {"scores": ["kid", "precision_recall"]}}, "evaluation.best_by", "kid"),
         ({**GAN, "evaluation": {}, "dataset": "ds_photos"}, "evaluation.scores", []),
+        (
+            {**GAN, "evaluation": {}, "dataset": "ds_three"},
+            "evaluation.scores",
+            ["inception_score", "class_histogram", "mode_coverage"],
+        ),
+        ({**GAN, "evaluation": {}, "dataset": "ds_three"}, "evaluation.best_by", "inception_score"),
         ({**GAN, "evaluation": {}, "dataset": "ds_photos"}, "evaluation.extractor", None),
         (
             {**GAN, "evaluation": {"extractor": "inception", "samples": 2048}},

@@ -132,6 +132,16 @@ CASES = [
         ["extractor"],
         {"evaluation": {"extractor": "classifier"}},
     ),
+    *(
+        (
+            {**SCORED, "dataset": "ds_three", "batch_size": 8},
+            {"evaluation": {"scores": ["mode_coverage", score]}},
+            "evaluation.scores.1",
+            [f"{score} needs two real images", "half of 'ds_three'", "four images"],
+            {"evaluation": {"scores": ["mode_coverage"]}},
+        )
+        for score in ("fid", "kid", "precision_recall")
+    ),
 ]
 
 

@@ -114,7 +114,7 @@ CASES = [
         GAN,
         {"dataset": "ds_photos", "evaluation": {}},
         ["evaluation.scores", "classes", "inception"],
-        {"evaluation": {"extractor": "inception", "samples": 2048}},
+        {"evaluation": {"extractor": "inception", "scores": ["kid"]}},
     ),
     (
         GAN,
@@ -124,9 +124,15 @@ CASES = [
     ),
     (
         {**GAN, "dataset": "ds_few", "batch_size": 8},
-        {"evaluation": {}},
+        {"evaluation": {"scores": []}},
         ["data.held_out 0.05", "10 images"],
         {"data": {"held_out": 0.1}},
+    ),
+    (
+        {**GAN, "dataset": "ds_few", "batch_size": 8, "data": {"held_out": 0.1}},
+        {"evaluation": {"scores": ["fid", "kid"]}},
+        ["evaluation.scores", "5 real images", "64 dimensions"],
+        {"evaluation": {"scores": ["kid"]}},
     ),
     (
         GAN,
