@@ -1,12 +1,15 @@
 """Label suspects of uploads: found by a worker with nothing else to do, reported, kept for trainers."""
 
 import io
+import json
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+import redis
 from PIL import Image
 from sqlalchemy import update
 
@@ -16,6 +19,7 @@ from service.records import datasets
 from service.records.tables import Dataset
 from worker import suspecting
 from worker.preparing import prepare
+from worker.reconciler import reconcile
 from worker.resources import Resources
 from worker.suspecting import GiveWayError, UnwantedError, Watch, suspect
 
@@ -122,6 +126,27 @@ def test_it_gives_way_to_what_somebody_waits_for(
     assert len(looks) == 3
     assert (row.suspects, row.lease_expires_at, row.suspects_attempts) == (None, None, 0)
     assert not resources.artifacts.exists(f"datasets/{ready}/packed/suspects.json")
+
+
+def test_a_lost_message_is_sent_again_by_the_reconciler(resources: Resources, ready: str) -> None:
+    """Once, and not while an upload waits; nothing is sent once the suspects are known."""
+
+    def due_after(**values: object) -> int:
+        with resources.database.transaction() as session:
+            moment = {"published_at": datetime.now(UTC) - timedelta(hours=1)}
+            session.execute(update(Dataset).where(Dataset.id == ready).values({**moment, **values}))
+        return reconcile(resources.database, resources.publisher)
+
+    with redis.Redis.from_url(resources.settings.redis_url) as broker:
+        assert due_after() == 1
+        assert reconcile(resources.database, resources.publisher) == 0
+        (message,) = broker.lrange("prepare", 0, -1)
+        headers = json.loads(message)["headers"]
+        assert (headers["task"], ready in headers["argsrepr"]) == ("atelier.suspect", True)
+        assert due_after() == 0  # it still waits
+        broker.delete("prepare")
+        assert due_after(suspects=[]) == 0
+        assert broker.llen("prepare") == 0
 
 
 @SQLITE
