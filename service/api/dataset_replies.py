@@ -37,6 +37,7 @@ class DatasetReply(BaseModel):
         status="ready",
         count=120,
         classes={"circle": 60, "square": 60},
+        class_names=["circle", "square"],
         channels=3,
         resolution=64,
         mean=[0.5, 0.5, 0.5],
@@ -59,6 +60,9 @@ class DatasetReply(BaseModel):
     status: DatasetStatus
     count: int | None = Field(description="Images kept.")
     classes: dict[str, int] | None = Field(description="Images a class; empty without labels.")
+    class_names: list[str] | None = Field(
+        description="The classes in the order of their labels: label i means name i."
+    )
     channels: int | None = Field(description="1 (grey) or 3 (RGB).")
     resolution: int | None = Field(description="Side of the square images in pixels.")
     mean: list[float] | None = Field(description="Mean of each channel, in 0..1.")

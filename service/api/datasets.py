@@ -171,6 +171,7 @@ def _reply(row: Dataset, links: LinkMaker) -> DatasetReply:
         status=row.status,
         count=row.count,
         classes=row.classes,
+        class_names=row.class_names,
         channels=row.channels,
         resolution=row.resolution,
         mean=row.mean,

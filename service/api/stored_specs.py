@@ -56,7 +56,7 @@ def facts_of(session: Session, name: str, *, keep: bool = False) -> DatasetFacts
             hint=f"Read GET /v1/datasets/{name} until its status is ready, then post the job again.",
             param="dataset",
         )
-    classes = tuple(row.classes or ())
+    classes = tuple(row.class_names or row.classes or ())
     return DatasetFacts(row.name, row.count, row.resolution, row.channels, classes, overall_std(row))
 
 
@@ -66,4 +66,4 @@ def overall_std(row: Dataset) -> float | None:
         return None
     squares = [std**2 + mean**2 for mean, std in zip(row.mean, row.std, strict=True)]
     mean = sum(row.mean) / len(row.mean)
-    return math.sqrt(max(0.0, sum(squares) / len(squares) - mean**2))
+    return round(math.sqrt(max(0.0, sum(squares) / len(squares) - mean**2)), 4)

@@ -153,11 +153,15 @@ def ready(
     dropped: Sequence[Mapping[str, str]] = (),
     now: Now = None,
 ) -> bool:
-    """Ends the preparation with what was found; False: it is no longer this attempt's."""
+    """Ends the preparation with what was found; False: it is no longer this attempt's.
+
+    `classes` are in the order of their labels.
+    """
     values = {
         "status": DatasetStatus.READY,
         "count": count,
         "classes": dict(classes),
+        "class_names": list(classes),
         "channels": channels,
         "resolution": resolution,
         "mean": list(mean),

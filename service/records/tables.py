@@ -170,6 +170,7 @@ class Dataset(Table):
     status: Mapped[DatasetStatus] = mapped_column(default=DatasetStatus.PENDING)
     count: Mapped[int | None]
     classes: Mapped[dict[str, Any] | None]
+    class_names: Mapped[list[str] | None] = mapped_column(Json)  # PostgreSQL orders an object's keys anew
     channels: Mapped[int | None]
     resolution: Mapped[int | None]
     mean: Mapped[list[float] | None] = mapped_column(Json)

@@ -173,6 +173,7 @@ def test_a_ready_dataset_shows_its_facts_and_is_deleted(
     assert (
         shown.items() >= {"status": "ready", "count": 3, "classes": {"a": 2, "b": 1}, "mean": [0.5]}.items()
     )
+    assert shown["class_names"] == ["b", "a"]  # label 0 is b, whatever the database makes of the object
     assert shown["dropped"] == [{"name": "x.gif", "reason": "animated"}]
     assert client.get(shown["urls"]["preview"]).content == PNG
     assert [one["id"] for one in client.get("/v1/datasets?status=ready").json()["data"]] == [dataset]
