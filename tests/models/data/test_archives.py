@@ -62,7 +62,7 @@ def test_nothing_is_written_where_a_name_says(picture: Picture, make_zip: MakeZi
     path = make_zip({"../evil.png": picture(1), "a/1.png": picture(2), "b/2.png": picture(3)})
     pack_archive(path, tmp_path / "deep" / "packed")
     files = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
-    packed = {f"deep/packed/{file}" for file in ("images.npy", "labels.npy", "dataset.json")}
+    packed = {f"deep/packed/{file}" for file in ("images.npy", "labels.npy", "names.json", "dataset.json")}
     assert files == {"upload"} | packed
 
 
