@@ -64,6 +64,7 @@ def test_help_names_every_command() -> None:
         assert command in shown
 
 
+@pytest.mark.slow
 def test_a_job_from_its_spec_to_pictures(atelier: Atelier, tmp_path: Path) -> None:
     """The client's whole path: submit, watch, look, and make images, against the real service."""
     spec = TINY | {"conditional": {}, "evaluation": {"scores": ["kid"], "samples": 8}}
