@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.data.errors import DatasetError
-from models.spec.data import DatasetFacts
+from models.spec.data import DatasetFacts, pixel_std
 
 VERSION = 1
 MAPPED_FROM = 512 * 1024**2  # bytes of pixels that are no longer held in memory
@@ -91,12 +91,8 @@ class PackedDataset:
     @property
     def facts(self) -> DatasetFacts:
         """What a spec needs to know of this set to be resolved."""
-        mean = sum(self.mean) / self.channels
-        square = sum(m**2 + s**2 for m, s in zip(self.mean, self.std, strict=True)) / self.channels
-        std = max(0.0, square - mean**2) ** 0.5
-        return DatasetFacts(
-            self.name, self.count, self.resolution, self.channels, self.classes, round(std, 4)
-        )
+        std = pixel_std(self.mean, self.std)
+        return DatasetFacts(self.name, self.count, self.resolution, self.channels, self.classes, std)
 
     def at(self, resolution: int, channels: int, cache: Path | None = None) -> "PackedDataset":
         """The same images at another size (LANCZOS) or in grey or colour, kept in `cache` for the next time.

@@ -1,5 +1,7 @@
 """What a job trains on: the dataset's facts, and how its images are shown to the networks."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -22,6 +24,13 @@ class DatasetFacts:
     classes: tuple[str, ...]
     std: float | None = None
     """Standard deviation of all pixels, scaled to [0, 1]; None where it is not known."""
+
+
+def pixel_std(means: Sequence[float], stds: Sequence[float]) -> float:
+    """Standard deviation of the pixels of all channels together, from each channel's: 4 digits."""
+    mean = sum(means) / len(means)
+    square = sum(m**2 + s**2 for m, s in zip(means, stds, strict=True)) / len(means)
+    return round(math.sqrt(max(0.0, square - mean**2)), 4)
 
 
 BUILTIN_DATASETS = {

@@ -1,14 +1,13 @@
 """The specs that jobs were stored with, and what a spec needs to know of its dataset."""
 
-import math
-
 from sqlalchemy.orm import Session
 
 from models.spec import BUILTIN_DATASETS, DatasetFacts, JobSpec, SpecError, load_spec
+from models.spec.data import pixel_std
 from service.errors import Conflict, NotFound
 from service.records import datasets
 from service.records.status import DatasetStatus
-from service.records.tables import Dataset, Job
+from service.records.tables import Job
 
 OTHER_VERSION = "The checkpoint's spec is of another version of the service."
 
@@ -57,13 +56,5 @@ def facts_of(session: Session, name: str, *, keep: bool = False) -> DatasetFacts
             param="dataset",
         )
     classes = tuple(row.class_names or row.classes or ())
-    return DatasetFacts(row.name, row.count, row.resolution, row.channels, classes, overall_std(row))
-
-
-def overall_std(row: Dataset) -> float | None:
-    """Standard deviation of all pixels in [0, 1], from the channels' own: the root of E[x²] - E[x]²."""
-    if not row.mean or not row.std:
-        return None
-    squares = [std**2 + mean**2 for mean, std in zip(row.mean, row.std, strict=True)]
-    mean = sum(row.mean) / len(row.mean)
-    return round(math.sqrt(max(0.0, sum(squares) / len(squares) - mean**2)), 4)
+    std = pixel_std(row.mean, row.std) if row.mean and row.std else None
+    return DatasetFacts(row.name, row.count, row.resolution, row.channels, classes, std)
