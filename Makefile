@@ -29,7 +29,7 @@ check: setup ## Formatting, lint, types, import arrows and all tests but the slo
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 slow: setup ## The tests that take longer than ten seconds each
 	$(BIN)/python -m pytest -q -m slow

@@ -20,7 +20,7 @@ from models import checkpoints
 from models.data import open_dataset
 
 RESULTS = Path(__file__).resolve().parent / "results" / "quality.json"
-BEST, CLASSIC = "rpgan-r1r2", "dcgan-vanilla"
+BEST, CLASSIC = "dcgan-r1", "dcgan-vanilla"
 BUDGETS = (60_000, 150_000, 300_000)
 SEEDS = (1, 2, 3)
 SAMPLES = 10_000

@@ -39,6 +39,8 @@ class RunningStack:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                # A shell's background job ignores SIGINT, and what it starts would, too.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def wait_for(self, text: str, seconds: float = 120) -> None:
