@@ -1,8 +1,8 @@
 """The best GAN preset against the classical recipe on Fashion-MNIST: Frechet distance, recall and time.
 
 `python -m benchmarks.quality [BUDGET ...]`: 32 px, width 32, batch 64; each budget of images is a run of its
-own with its own schedule, three seeds, the two presets by turns. Each run is appended to
-benchmarks/results/quality.json, and those that stand there already are not made again. The classical
+own with its own schedule, three seeds, the two presets at the same time on a core each. Each run is appended
+to benchmarks/results/quality.json, and those that stand there already are not made again. The classical
 generator is scored with the running statistics of its BatchNorm and with those of each batch, and keeps the
 better of the two.
 """
@@ -10,12 +10,13 @@ better of the two.
 import copy
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from benchmarks.runs import Results, Run, scorer_of, trained, workspace
+from benchmarks.runs import ONE_THREAD, Results, Run, scorer_of, side_by_side, trained, workspace
 from models import checkpoints
 from models.data import open_dataset
 
@@ -30,14 +31,16 @@ def main() -> None:
     results = Results(RESULTS, ("preset", "images", "seed"))
     for images in [int(word) for word in sys.argv[1:]] or BUDGETS:
         for seed in SEEDS:
-            for preset in (CLASSIC, BEST):
-                if results.find(preset=preset, images=images, seed=seed) is None:
-                    results.add(_run(preset, images, seed))
+            left = [
+                name for name in (CLASSIC, BEST) if not results.find(preset=name, images=images, seed=seed)
+            ]
+            for run in side_by_side(partial(_run, images=images, seed=seed), left):
+                results.add(run)
         print(_summary(results.runs, images), flush=True)
 
 
 def _run(preset: str, images: int, seed: int) -> Run:
-    job = {
+    job = ONE_THREAD | {
         "preset": preset,
         "dataset": "fashion-mnist",
         "seed": seed,

@@ -1,13 +1,14 @@
 """Trainings as results: each in a process of its own, appended to a JSON file, and never made twice."""
 
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from models.spec import JobSpec
 from models.spec.evaluation import ExtractorKind
 
 Run = dict[str, Any]
+
+ONE_THREAD: dict[str, Any] = {"threads": 1}
+"""In a job: it computes on one core, so that runs beside each other do not slow each other down."""
 
 
 class Results:
@@ -38,16 +42,26 @@ class Results:
         self._path.write_text(json.dumps(self.runs, indent=1, ensure_ascii=False) + "\n")
 
 
+def side_by_side(run: Callable[[str], Run], names: Iterable[str]) -> Iterator[Run]:
+    """The runs of `names` as they end: as many at once as there are cores (see `ONE_THREAD`)."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for future in as_completed([pool.submit(run, name) for name in names]):
+            yield future.result()
+
+
 def trained(raw: dict[str, Any], folder: Path) -> Run:
     """Train by `python -m models train` into `folder`: its time, its last scores, and where its files are."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = folder / "job.json"
     spec.write_text(json.dumps(raw))
-    began, before = time.perf_counter(), _children_seconds()
-    subprocess.run(
-        [sys.executable, "-m", "models", "train", str(spec), "--out", str(folder)], check=True, timeout=7200
-    )
-    seconds, cpu_seconds = time.perf_counter() - began, _children_seconds() - before
+    command = [sys.executable, "-m", "models", "train", str(spec), "--out", str(folder)]
+    began = time.perf_counter()
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds, cpu_seconds = time.perf_counter() - began, usage.ru_utime + usage.ru_stime
+    if status:
+        raise RuntimeError(f"{' '.join(command)} failed: {(folder / 'log').read_text()[-2000:]}")
     events = list(_events(folder))
     started, saved = _last(events, "started"), _last(events, "saved")
     if started is None or saved is None:
@@ -91,8 +105,3 @@ def _last(events: list[Run], kind: str) -> Run | None:
 def _events(folder: Path) -> Iterator[dict[str, Any]]:
     for line in (folder / "events.jsonl").read_text().splitlines():
         yield json.loads(line)
-
-
-def _children_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
