@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.runs import Results, Run, scorer_of, trained, workspace
+from benchmarks.runs import ONE_THREAD, Results, Run, scorer_of, side_by_side, trained, workspace
 from models import checkpoints
 from models.data import open_dataset
 from models.sampling import generate
@@ -20,28 +20,35 @@ from models.spec import DiffusionSpec, JobSpec, SamplerSpec
 RESULTS = Path(__file__).resolve().parent / "results" / "conditional.json"
 SEED, EACH = 7, 200
 JOBS: dict[str, dict[str, Any]] = {
-    "gan": {"preset": "dcgan-r1", "budget": {"images": 600_000}},
-    "diffusion": {"preset": "edm", "budget": {"images": 150_000}},
+    "gan": {"preset": "dcgan-r1", "budget": {"images": 450_000}},
+    "diffusion": {"preset": "edm", "budget": {"images": 45_000}},
 }
 GUIDED = SamplerSpec(steps=10, guidance_scale=2.0)
 
 
 def main() -> None:
     results = Results(RESULTS, ("name", "seed"))
-    for name in sys.argv[1:] or JOBS:
-        if results.find(name=name, seed=SEED) is None:
-            results.add({"name": name, "seed": SEED, **_run(name)})
+    names = sys.argv[1:] or JOBS
+    for run in side_by_side(_run, [name for name in names if not results.find(name=name, seed=SEED)]):
+        results.add(run)
     for run in results.runs:
         print(f"{run['name']}: {run['accuracy']:.1%} as asked for, {run['cpu_minutes']:.0f} CPU minutes")
         print("  " + ", ".join(f"{label} {share:.0%}" for label, share in run["by_class"].items()))
 
 
 def _run(name: str) -> Run:
-    job = JOBS[name] | {"dataset": "fashion-mnist", "seed": SEED, "conditional": {}, "evaluation": None}
+    job = (
+        JOBS[name]
+        | ONE_THREAD
+        | {"dataset": "fashion-mnist", "seed": SEED, "conditional": {}, "evaluation": None}
+    )
     run = trained(job, workspace(f"conditional-{name}"))
     loaded = checkpoints.load(Path(run.pop("checkpoint")))
     by_class = _shares(loaded.networks, loaded.spec)
-    return run | {"by_class": by_class, "accuracy": round(sum(by_class.values()) / len(by_class), 4)}
+    return {"name": name, "seed": SEED, **run} | {
+        "by_class": by_class,
+        "accuracy": round(sum(by_class.values()) / len(by_class), 4),
+    }
 
 
 def _shares(networks: dict[str, torch.nn.Module], spec: JobSpec) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The diffusion presets against `denoising-diffusion-pytorch` on Fashion-MNIST, ten minutes of training each.
+"""The diffusion presets against `denoising-diffusion-pytorch` on Fashion-MNIST: ten minutes on one core each.
 
 `python -m benchmarks.quality_diffusion [NAME ...]` needs `pip install denoising-diffusion-pytorch`: its own
 Unet of a like number of parameters, its GaussianDiffusion and its Trainer's settings (Adam 1e-4, averaged
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.runs import Results, Run, scorer_of, trained, workspace
+from benchmarks.runs import ONE_THREAD, Results, Run, scorer_of, side_by_side, trained, workspace
 from models.data import BatchStream, PackedDataset, open_dataset, split
 from models.presets import plan
 
@@ -28,21 +28,25 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 }
 """At most 20 evaluations: Heun takes two a step."""
 SECONDS = 600
-SAMPLES, SEED, TIMED_STEPS = 2_000, 1, 100
+SAMPLES, SEED, TIMED_STEPS = 2_000, 1, 30
 
 
 def main() -> None:
     results = Results(RESULTS, ("name", "seed"))
-    for name in sys.argv[1:] or (CLASSIC, *SAMPLERS):
-        if results.find(name=name, seed=SEED) is None:
-            run = _classic() if name == CLASSIC else _preset(name)
-            results.add({"name": name, "seed": SEED, **run})
+    torch.set_num_threads(1)
+    names = sys.argv[1:] or (CLASSIC, *SAMPLERS)
+    for run in side_by_side(_run, [name for name in names if not results.find(name=name, seed=SEED)]):
+        results.add(run)
     for run in results.runs:
         scores = run["scores"]
         print(
             f"{run['name']}: FID {scores['score/fid']:.2f}, recall {scores['score/recall']:.2f}, "
             f"precision {scores['score/precision']:.2f}, {run['images']:,} images in {run['seconds']:.0f} s"
         )
+
+
+def _run(name: str) -> Run:
+    return {"name": name, "seed": SEED, **(_classic() if name == CLASSIC else _preset(name))}
 
 
 def _preset(name: str) -> Run:
@@ -55,7 +59,7 @@ def _preset(name: str) -> Run:
 
 def _job(name: str, budget: dict[str, int], scored_every: int) -> dict[str, Any]:
     evaluation = {"every_images": scored_every, "samples": SAMPLES, "sampler": SAMPLERS[name]}
-    return {
+    return ONE_THREAD | {
         "preset": name,
         "dataset": "fashion-mnist",
         "seed": SEED,
