@@ -8,9 +8,9 @@ better of the two.
 """
 
 import copy
+import itertools
 import statistics
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,15 @@ SAMPLES = 10_000
 
 def main() -> None:
     results = Results(RESULTS, ("preset", "images", "seed"))
-    for images in [int(word) for word in sys.argv[1:]] or BUDGETS:
-        for seed in SEEDS:
-            left = [
-                name for name in (CLASSIC, BEST) if not results.find(preset=name, images=images, seed=seed)
-            ]
-            for run in side_by_side(partial(_run, images=images, seed=seed), left):
-                results.add(run)
+    budgets = [int(word) for word in sys.argv[1:]] or BUDGETS
+    left = [
+        (preset, images, seed)
+        for images, seed, preset in itertools.product(budgets, SEEDS, (CLASSIC, BEST))
+        if not results.find(preset=preset, images=images, seed=seed)
+    ]
+    for run in side_by_side(lambda each: _run(*each), left):
+        results.add(run)
+    for images in budgets:
         print(_summary(results.runs, images), flush=True)
 
 

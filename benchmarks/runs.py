@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from models.data import PackedDataset, default_cache
 from models.metrics.classifier import classifier_key, train_classifier
@@ -19,6 +19,7 @@ from models.spec import JobSpec
 from models.spec.evaluation import ExtractorKind
 
 Run = dict[str, Any]
+T = TypeVar("T")
 
 ONE_THREAD: dict[str, Any] = {"threads": 1}
 """In a job: it computes on one core, so that runs beside each other do not slow each other down."""
@@ -42,10 +43,10 @@ class Results:
         self._path.write_text(json.dumps(self.runs, indent=1, ensure_ascii=False) + "\n")
 
 
-def side_by_side(run: Callable[[str], Run], names: Iterable[str]) -> Iterator[Run]:
-    """The runs of `names` as they end: as many at once as there are cores (see `ONE_THREAD`)."""
+def side_by_side(run: Callable[[T], Run], wanted: Iterable[T]) -> Iterator[Run]:
+    """The runs as they end: as many at once as there are cores (see `ONE_THREAD`)."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for future in as_completed([pool.submit(run, name) for name in names]):
+        for future in as_completed([pool.submit(run, each) for each in wanted]):
             yield future.result()
 
 

@@ -38,10 +38,13 @@ _DCGAN = merge(
 _SCORED = merge(_DCGAN_VANILLA, {"ema": {"ramp": 0.05}, "evaluation": {"samples": 1000}})
 _UNNORMALISED = merge(_SCORED, {"discriminator": {"output": "logits", "norm": "none"}})
 
+# Both penalties are far heavier than StyleGAN2's heuristic, 0.0032 at 32 px: with that, longer runs lost
+# whole classes (Fashion-MNIST, 150,000 images: FID 3.0, against 1.0 with a weight of 1).
 _DCGAN_R1 = merge(
     _UNNORMALISED,
     {
-        "penalties": [{"kind": "r1", "every": 16}],
+        "discriminator": {"init": "orthogonal"},  # N(0, 0.02) without BatchNorm starts with no signal
+        "penalties": [{"kind": "r1", "weight": 1.0, "every": 16}],
         "optimizer": {"learning_rate": 1e-3, "betas": [0.0, 0.99]},
     },
 )
@@ -80,7 +83,10 @@ _RPGAN_R1R2 = merge(
     _UNNORMALISED,
     {
         "loss": {"kind": "relativistic"},
-        "penalties": [{"kind": "r1"}, {"kind": "r2"}],
+        "penalties": [
+            {"kind": "r1", "weight": 1.0, "final_weight": 0.1},
+            {"kind": "r2", "weight": 1.0, "final_weight": 0.1},
+        ],
         "optimizer": {"learning_rate": 1e-3, "betas": [0.0, 0.99], "schedule": {"kind": "cosine"}},
     },
 )
