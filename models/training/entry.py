@@ -1,7 +1,7 @@
 """The one entry point: a resolved spec and a dataset in, events out."""
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -29,14 +29,19 @@ def train(
     device: str = "cpu",
     classifiers: Path | None = None,
     inception: Path | None = None,
+    resume: Path | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Train by a resolved `spec`, writing pictures and checkpoints below `out`.
 
     `classifiers` is a folder of those that are known already, `inception` the file of Inception's weights; a
     classifier that is needed and missing is trained before the first step.
+    `resume` is the folder of a checkpoint of a run by this very spec, as that run's first event held it: it
+    goes on from there, on a CPU to the same last bit as if it had never ended. Once `stopping` says so,
+    the run saves a checkpoint behind the step it is at and ends with the event Stopped.
     The first event holds the spec as settled for this device; on a CPU, training by it again gives the same
     losses to the last bit. Seeds torch's global generator and sets its thread count.
-    Raises TrainingError when the run cannot go on.
+    Raises TrainingError when the run cannot go on, CheckpointError when it cannot resume.
     """
     place = _place(device)
     spec = settle(spec, place, build_recipe)
@@ -65,7 +70,7 @@ def train(
     score = (yield from _scorer(spec, images, out, place, classifiers, inception)) if scores else None
     tried = min(spec.evaluation.samples if spec.evaluation else 0, len(held_out), len(trained))
     trial = Trial(stream.at(held_out[:tried]), stream.at(trained[:tried]))
-    yield from run(spec, recipe, stream, trial, score, out)
+    yield from run(spec, recipe, stream, trial, score, out, resume=resume, stopping=stopping)
 
 
 def _usable(indices: Tensor, spec: JobSpec, dataset: PackedDataset) -> Tensor:
