@@ -5,14 +5,20 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from models.tensor_files import SavedFile, sync_folder
+from models.durable import SavedFile, sync_folder
 
 MANIFEST = "manifest.json"
 
 
-def commit(folder: Path, files: Iterable[SavedFile]) -> None:
+def files(folder: Path) -> list[Path]:
+    """The checkpoint's files, the manifest last: whoever copies them in this order copies it whole or not."""
+    listed = json.loads((folder / MANIFEST).read_text())["files"]
+    return [*(folder / name for name in sorted(listed)), folder / MANIFEST]
+
+
+def commit(folder: Path, saved: Iterable[SavedFile]) -> None:
     """Write the manifest of files that lie in `folder`: until then there is no checkpoint."""
-    listed = {file.path.name: {"sha256": file.sha256, "size_bytes": file.size_bytes} for file in files}
+    listed = {file.path.name: {"sha256": file.sha256, "size_bytes": file.size_bytes} for file in saved}
     part = folder / f".{MANIFEST}.part"
     part.write_text(json.dumps({"files": listed}, indent=1) + "\n")
     part.replace(folder / MANIFEST)
@@ -23,9 +29,9 @@ def commit(folder: Path, files: Iterable[SavedFile]) -> None:
 def is_intact(folder: Path) -> bool:
     """Whether every file is there as it was written, to the last bit."""
     try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
-        return bool(files) and all(
-            _sha256(folder / Path(name).name) == facts["sha256"] for name, facts in files.items()
+        listed = json.loads((folder / MANIFEST).read_text())["files"]
+        return bool(listed) and all(
+            _sha256(folder / Path(name).name) == facts["sha256"] for name, facts in listed.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from models import tensor_files
+from models.durable import SavedFile
 from models.networks import SAMPLING_NETWORKS, build_networks
 from models.networks.spectral import plain_state_dict
 from models.spec import DiffusionSpec, JobSpec, SpecError, load_spec
 from models.spec.diffusion import IN_TIMESTEPS, UnetSpec
-from models.tensor_files import CheckpointError, SavedFile, read_about, read_header
+from models.tensor_files import CheckpointError, read_about, read_header
 
 __all__ = ["CheckpointError", "LoadedCheckpoint", "export_diffusers", "load", "read_metadata", "save"]
 

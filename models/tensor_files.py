@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 from torch import Tensor
+
+from models.durable import SavedFile, sync_folder
 
 VERSION = 1
 MAX_HEADER_BYTES = 8 * 2**20
@@ -19,15 +20,6 @@ MAX_HEADER_BYTES = 8 * 2**20
 
 class CheckpointError(ValueError):
     """A file that is no usable checkpoint: the message names the file and the reason."""
-
-
-@dataclass(frozen=True)
-class SavedFile:
-    """A file on disk."""
-
-    path: Path
-    sha256: str
-    size_bytes: int
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> SavedFile:
@@ -42,15 +34,6 @@ def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -
     part.replace(path)
     sync_folder(path.parent)
     return SavedFile(path, sha256, path.stat().st_size)
-
-
-def sync_folder(folder: Path) -> None:
-    """What was renamed in it stays renamed, whatever the power does."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_header(path: Path) -> dict[str, Any]:

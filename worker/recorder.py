@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from models import checkpoint_folders
 from service.artifacts import Artifacts
 from service.event_files import event_file_key
 from service.records import checkpoints, events, leases, metrics, samples
@@ -66,6 +67,13 @@ class Recorder:
         waited = time.monotonic() - self._tried_at
         return self._batch.events >= FLUSH_AT or (self._batch.events > 0 and waited >= FLUSH_EVERY)
 
+    def begin(self, session: Session, step: int, images: int) -> bool:
+        """Record where the attempt starts; False: it is over."""
+        self._position |= {"step": step, "images": images}
+        return leases.begin(
+            session, self._assignment.job_id, self._assignment.attempt, step=step, images=images
+        )
+
     def add(self, event: Event) -> None:
         handle = HANDLERS.get(event["type"])
         if handle is None:
@@ -119,8 +127,10 @@ class Recorder:
 
     def _saved(self, event: Event) -> None:
         job_id, attempt, step = self._assignment.job_id, self._assignment.attempt, event["step"]
-        key = f"jobs/{job_id}/checkpoints/{attempt}-{step:08d}/checkpoint.safetensors"
-        self._artifacts.put_file(self._file(event["path"]), key)
+        saved, folder = self._file(event["path"]), f"jobs/{job_id}/checkpoints/{attempt}-{step:08d}"
+        for file in checkpoint_folders.files(saved.parent):
+            self._artifacts.put_file(file, f"{folder}/{file.name}")
+        key = f"{folder}/{saved.name}"
         row = {name: event[name] for name in ("step", "images", "sha256", "size_bytes")}
         row |= {"attempt": attempt, "artifact": key, **self._scored.get(step, {})}
         self._batch.writes.append(lambda session: checkpoints.add(session, job_id, **row))
@@ -161,6 +171,10 @@ class Recorder:
             stored = event_file_key(self._assignment.job_id, self._assignment.attempt)
             self._artifacts.put_bytes(file.read(event["size_bytes"]), stored)
 
+    def _stopped(self, event: Event) -> None:
+        """Its checkpoint has been told already; the job waits for another worker."""
+        self._advance(event["step"], event["images"])
+
     def _finished(self, event: Event) -> None:
         self._advance(event["step"], event["images"])
         self.finished = True
@@ -199,6 +213,7 @@ HANDLERS: dict[str, Callable[[Recorder, Event], None]] = {
     "evaluated": Recorder._evaluated,
     "alert": Recorder._alert,
     "logged": Recorder._logged,
+    "stopped": Recorder._stopped,
     "finished": Recorder._finished,
     "error": Recorder._failed,
 }

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from service.errors import AtelierError, Unavailable
-from service.records import datasets, jobs, leases
+from service.records import datasets, endings, jobs, leases
 from service.records.status import DatasetStatus, JobStatus
 from worker import classifiers
 from worker.failures import failure
@@ -23,11 +23,12 @@ from worker.lease import Lease, Order
 from worker.process import TrainerProcess
 from worker.recorder import Assignment, Recorder
 from worker.resources import Resources
+from worker.resuming import Start, start_of
 from worker.waiting import dataset_is_settled
 
 logger = logging.getLogger(__name__)
 
-GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+GRACE = 10.0  # seconds for a trainer to save a checkpoint once its worker shuts down
 EXIT_PATIENCE = 30.0  # seconds for a trainer that said its last word to free its device and exit
 RETRY_EVERY = 1.0
 
@@ -98,7 +99,10 @@ class Attempt:
         trainer = None
         try:
             make_folder(self._folder, self._assignment.job_id)
-            trainer = TrainerProcess(self._command())
+            start = start_of(self._assignment.job_id, self._resources)
+            if not self._persist(lambda session: self._recorder.begin(session, start.step, start.images)):
+                return
+            trainer = TrainerProcess(self._command(start))
             ending = self._follow(trainer)
             exit_status = self._end(trainer, ending)
             self._conclude(ending, exit_status, trainer)
@@ -109,7 +113,7 @@ class Attempt:
                 trainer.remaining_events()
             self._finish(JobStatus.FAILED, failure(error, code="worker_error", hint=WORKER_HINT))
 
-    def _command(self) -> dict[str, Any]:
+    def _command(self, start: Start) -> dict[str, Any]:
         dataset_id, inception = self._assignment.dataset_id, self._resources.settings.inception
         with self._resources.database.read() as session:
             dataset = datasets.get(session, dataset_id)
@@ -126,6 +130,8 @@ class Attempt:
             "device": self._resources.settings.device,
             "classifiers": str(classifiers.stored(self._resources.artifacts, self._folder / "classifiers")),
             "inception": None if inception is None else str(inception),
+            "resume": None if start.folder is None else str(start.folder),
+            "step": start.step,
         }
 
     def _follow(self, trainer: TrainerProcess) -> Ending:
@@ -161,7 +167,7 @@ class Attempt:
         """The process is gone when this returns, whatever the ending was."""
         if ending is Ending.EXITED:
             return trainer.reap(patience=EXIT_PATIENCE)
-        exit_status = trainer.stop(0 if ending is Ending.LOST else GRACE)
+        exit_status = trainer.stop(GRACE if ending is Ending.STOPPED else 0)
         for event in trainer.remaining_events():
             if ending is not Ending.LOST:
                 self._recorder.add(event)
@@ -180,21 +186,21 @@ class Attempt:
         elif self._recorder.finished:
             self._finish(JobStatus.SUCCEEDED)
         elif ending is Ending.STOPPED:
-            self._release()
+            self._wait_again(lambda session: endings.release(session, job_id, attempt))
+        elif self._recorder.error:
+            self._finish(JobStatus.FAILED, self._recorder.error)
         else:
-            self._finish(
-                JobStatus.FAILED, self._recorder.error or crash_error(exit_status, trainer.log.tail())
-            )
+            error = crash_error(exit_status, trainer.log.tail())
+            self._wait_again(lambda session: endings.crashed(session, job_id, attempt, error))
 
     def _finish(self, status: JobStatus, error: dict[str, Any] | None = None) -> None:
         job_id, attempt = self._assignment.job_id, self._assignment.attempt
-        self._persist(lambda session: leases.finish(session, job_id, attempt, status, error))
+        self._persist(lambda session: endings.finish(session, job_id, attempt, status, error))
 
-    def _release(self) -> None:
+    def _wait_again(self, give_back: Callable[[Session], bool]) -> None:
         """Give the job back before its lease would run out, and ring for another worker."""
-        job_id, attempt = self._assignment.job_id, self._assignment.attempt
-        if self._persist(lambda session: leases.release(session, job_id, attempt)):
-            self._resources.publisher.send("atelier.train", job_id)
+        if self._persist(give_back):
+            self._resources.publisher.send("atelier.train", self._assignment.job_id)
 
     def _persist(self, write: Callable[[Session], bool]) -> bool:
         """Write, again and again while the database is away and the lease holds; False if refused or lost."""

@@ -16,8 +16,9 @@ from torch.optim import Optimizer
 
 from models import tensor_files
 from models.data import BatchStream
+from models.durable import SavedFile
 from models.spec import JobSpec
-from models.tensor_files import CheckpointError, SavedFile, read_about, read_header
+from models.tensor_files import CheckpointError, read_about, read_header
 from models.training.means import Means
 from models.training.recipe import Recipe
 

@@ -18,6 +18,7 @@ Level = Literal["info", "warning", "error"]
 class EventType(StrEnum):
     QUEUED = "job.queued"
     STARTED = "job.started"
+    RESUMED = "job.resumed"
     REQUEUED = "job.requeued"
     SUCCEEDED = "job.succeeded"
     FAILED = "job.failed"

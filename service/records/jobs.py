@@ -9,25 +9,18 @@ from sqlalchemy.orm import Session
 from service.errors import Conflict, Invalid, NotFound
 from service.records import events
 from service.records.columns import Now, instant, storable
+from service.records.endings import crashed, expire, finish, release, stale_queued
 from service.records.events import EventType
 from service.records.ids import plausible
-from service.records.leases import (
-    claim,
-    expire,
-    fence,
-    finish,
-    release,
-    renew,
-    report,
-    set_resolved,
-    stale_queued,
-)
+from service.records.leases import begin, claim, fence, renew, report, set_resolved
 from service.records.pages import Page, newest_first
 from service.records.status import TERMINAL, DatasetStatus, JobStatus, allowed
 from service.records.tables import Dataset, Job
 
 __all__ = [
+    "begin",
     "claim",
+    "crashed",
     "create",
     "expire",
     "fence",

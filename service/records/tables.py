@@ -78,7 +78,6 @@ class Job(Table):
     pause_requested_at: Mapped[datetime | None]
     published_at: Mapped[datetime] = mapped_column(default=clock())
     run_after: Mapped[datetime | None]
-    resume_step: Mapped[int | None]
     failures: Mapped[int] = mapped_column(default=0)
     lost_leases: Mapped[int] = mapped_column(default=0)
 

@@ -63,7 +63,9 @@ def test_an_attempt_that_lost_its_job_ends_without_a_trace(
     wait_until(lambda: job_of(resources, job_id).step > 0, "the first recorded step")
     with resources.database.transaction() as session:
         session.execute(update(Job).where(Job.id == job_id).values(status=JobStatus.QUEUED))
-        assert leases.claim(session, job_id, "another worker") is not None
+        claimed = leases.claim(session, job_id, "another worker")
+        assert claimed is not None
+        assert leases.begin(session, job_id, claimed.attempt, step=0, images=0)
     wait_until(lambda: not thread.is_alive(), "the end of the first attempt")
     assert trainers() == []
     job = job_of(resources, job_id)

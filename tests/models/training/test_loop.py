@@ -57,7 +57,10 @@ def test_a_run_tells_everything_that_happened(preset: str, digits: PackedDataset
     assert [event.step for event in events if isinstance(event, Saved)] == [3, 6]
     assert [event.step for event in events if isinstance(event, Evaluated)] == [1, 2, 3, 4, 5, 6]
     told = {event.path for event in events if isinstance(event, Sampled | Saved | ClassifierTrained)}
-    assert folders(tmp_path) == told
+    beside = {
+        f"checkpoints/{step:08d}/{name}" for step in (3, 6) for name in ("state.safetensors", "manifest.json")
+    }
+    assert folders(tmp_path) == told | beside
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -93,6 +96,9 @@ class Fixed:
 
     def next(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.images, torch.zeros(len(self.images), dtype=torch.long)
+
+    def state_dict(self) -> dict[str, int]:
+        return {}
 
 
 def gradients(spec: JobSpec, images: torch.Tensor) -> dict[str, torch.Tensor]:

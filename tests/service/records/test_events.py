@@ -10,6 +10,7 @@ from service.records.events import EventType
 DESIGNED = {
     "job.queued",
     "job.started",
+    "job.resumed",
     "job.requeued",
     "job.succeeded",
     "job.failed",
