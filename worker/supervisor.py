@@ -28,7 +28,7 @@ from worker.waiting import dataset_is_settled
 
 logger = logging.getLogger(__name__)
 
-GRACE = 10.0  # seconds for a trainer to save a checkpoint once its worker shuts down
+GRACE = 10.0  # seconds for a trainer to save a checkpoint when it is paused or its worker shuts down
 EXIT_PATIENCE = 30.0  # seconds for a trainer that said its last word to free its device and exit
 RETRY_EVERY = 1.0
 
@@ -40,6 +40,7 @@ class Ending(StrEnum):
 
     EXITED = "exited"
     CANCELLED = "cancelled"
+    PAUSED = "paused"
     STOPPED = "stopped"  # this worker is shutting down
     LOST = "lost"  # the job is not this worker's any more
 
@@ -141,6 +142,8 @@ class Attempt:
                 return Ending.LOST
             if self._lease.order is Order.CANCEL:
                 return Ending.CANCELLED
+            if self._lease.order is Order.PAUSE:
+                return Ending.PAUSED
             if self._stopping.is_set():
                 return Ending.STOPPED
             event = trainer.next_event(timeout=0.1)
@@ -167,7 +170,7 @@ class Attempt:
         """The process is gone when this returns, whatever the ending was."""
         if ending is Ending.EXITED:
             return trainer.reap(patience=EXIT_PATIENCE)
-        exit_status = trainer.stop(GRACE if ending is Ending.STOPPED else 0)
+        exit_status = trainer.stop(GRACE if ending in (Ending.STOPPED, Ending.PAUSED) else 0)
         for event in trainer.remaining_events():
             if ending is not Ending.LOST:
                 self._recorder.add(event)
@@ -185,6 +188,8 @@ class Attempt:
             self._finish(JobStatus.CANCELLED)
         elif self._recorder.finished:
             self._finish(JobStatus.SUCCEEDED)
+        elif ending is Ending.PAUSED:
+            self._finish(JobStatus.PAUSED)
         elif ending is Ending.STOPPED:
             self._wait_again(lambda session: endings.release(session, job_id, attempt))
         elif self._recorder.error:

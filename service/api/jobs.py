@@ -154,6 +154,35 @@ def cancel_job(job_id: str, database: Database, links: Links) -> JobReply:
         return _replies(session, links, [jobs.request_cancel(session, job_id)])[0]
 
 
+@router.post(
+    "/{job_id}/pause",
+    operation_id="pauseJob",
+    summary="Pause a job",
+    responses=responses(404, s409="The job does not run."),
+)
+def pause_job(job_id: str, database: Database, links: Links) -> JobReply:
+    """The job is `pausing` until it has saved a checkpoint and its process is gone, and then `paused`."""
+    with database.transaction() as session:
+        return _replies(session, links, [jobs.request_pause(session, job_id)])[0]
+
+
+@router.post(
+    "/{job_id}/resume",
+    operation_id="resumeJob",
+    summary="Resume a job",
+    responses=responses(404, s409="The job is neither paused, nor failed, nor cancelled."),
+)
+def resume_job(job_id: str, database: Database, publisher: Publisher, links: Links) -> JobReply:
+    """A paused, failed or cancelled job is `queued` again, and goes on from its last checkpoint.
+
+    On a CPU it ends with the very weights that it would have ended with uninterrupted.
+    """
+    with database.transaction() as session:
+        reply = _replies(session, links, [jobs.request_resume(session, job_id)])[0]
+    publisher.send("atelier.train", job_id)
+    return reply
+
+
 def _accept(raw: dict[str, Any], database: Database, publisher: Publisher, links: LinkMaker) -> JobReply:
     with database.transaction() as session:
         plan = presets.plan(raw, lambda name: facts_of(session, name, keep=True))
@@ -192,7 +221,17 @@ def _replies(session: Session, links: LinkMaker, rows: Sequence[Job]) -> list[Jo
 
 def _reply(row: Job, links: LinkMaker, best: str | None, last: str | None) -> JobReply:
     own = f"/v1/jobs/{row.id}"
-    pages = ("metrics", "metrics.png", "tensorboard", "events", "samples", "checkpoints", "cancel")
+    pages = (
+        "metrics",
+        "metrics.png",
+        "tensorboard",
+        "events",
+        "samples",
+        "checkpoints",
+        "cancel",
+        "pause",
+        "resume",
+    )
     return JobReply(
         id=row.id,
         name=row.name,

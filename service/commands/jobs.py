@@ -1,4 +1,4 @@
-"""`atelier jobs`: submit, list, show, cancel, watch, events."""
+"""`atelier jobs`: submit, list, show, cancel, pause, resume, watch, events."""
 
 import json
 import sys
@@ -103,12 +103,19 @@ def show(job: JobId, *, as_json: Json = False) -> None:
 @app.command()
 def cancel(job: JobId, *, as_json: Json = False) -> None:
     """Cancel a job, queued or running."""
-    with connect() as client:
-        reply = client.post(f"/v1/jobs/{job}/cancel")
-    if as_json:
-        print_json(reply)
-    else:
-        say(f"{reply['id']} is {reply['status']}.")
+    _ask(job, "cancel", as_json=as_json)
+
+
+@app.command()
+def pause(job: JobId, *, as_json: Json = False) -> None:
+    """Let a running job save a checkpoint and stop."""
+    _ask(job, "pause", as_json=as_json)
+
+
+@app.command()
+def resume(job: JobId, *, as_json: Json = False) -> None:
+    """Let a paused, failed or cancelled job go on from its last checkpoint."""
+    _ask(job, "resume", as_json=as_json)
 
 
 @app.command()
@@ -197,3 +204,12 @@ def read_spec(file: Path) -> object:
         hint = 'Expected a JSON object such as {"preset": "dcgan", "dataset": "digits"}.'
         print_error(AtelierError("bad_spec_file", message, hint=hint))
         raise typer.Exit(2) from None
+
+
+def _ask(job: str, what: str, *, as_json: bool) -> None:
+    with connect() as client:
+        reply = client.post(f"/v1/jobs/{job}/{what}")
+    if as_json:
+        print_json(reply)
+    else:
+        say(f"{reply['id']} is {reply['status']}.")

@@ -11,7 +11,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from service.records import events
 from service.records.columns import Now, clock, instant, shifted
 from service.records.events import EventType
-from service.records.status import HELD, JobStatus, sources
+from service.records.status import HELD, TERMINAL, JobStatus, sources
 from service.records.tables import Job
 
 # A queued job whose message is older than this is published again: the message may be lost.
@@ -25,7 +25,9 @@ _FINISHED: Mapping[JobStatus, tuple[EventType, events.Level, str]] = {
     JobStatus.SUCCEEDED: (EventType.SUCCEEDED, "info", "The job has succeeded."),
     JobStatus.FAILED: (EventType.FAILED, "error", "The job has failed."),
     JobStatus.CANCELLED: (EventType.CANCELLED, "info", "The job was cancelled."),
+    JobStatus.PAUSED: (EventType.PAUSED, "info", "The job is paused, and goes on when it is resumed."),
 }
+_ASKED = {JobStatus.CANCELLING: JobStatus.CANCELLED, JobStatus.PAUSING: JobStatus.PAUSED}
 _CORE = {"synchronize_session": False, "populate_existing": True}
 
 
@@ -37,13 +39,13 @@ def finish(
     error: Mapping[str, Any] | None = None,
     now: Now = None,
 ) -> bool:
-    """Ends the job, with its event, once; False: it is no longer this attempt's, or cannot end like this.
+    """Ends or pauses the job, with its event, once; False: it is not this attempt's, or cannot end like this.
 
     Where a cancel was requested the job ends `cancelled`, whatever `status` says.
     """
     if status not in _FINISHED:
         raise ValueError(f"A job finishes as one of {', '.join(_FINISHED)}, not as {status}.")
-    cancelled = Job.status == JobStatus.CANCELLING
+    cancelled, moment = Job.status == JobStatus.CANCELLING, instant(now)
     job = session.scalar(
         update(Job)
         .where(
@@ -56,7 +58,7 @@ def finish(
             error=case(
                 (cancelled, null()), else_=literal(None if error is None else dict(error), Job.error.type)
             ),
-            finished_at=instant(now),
+            finished_at=case((cancelled, moment), else_=moment if status in TERMINAL else null()),
             lease_expires_at=None,
             eta_seconds=None,
         )
@@ -74,8 +76,8 @@ def release(session: Session, job_id: str, attempt: int, reason: str = "Its work
     job = _held(session, job_id, attempt)
     if job is None:
         return False
-    if job.status == JobStatus.CANCELLING:
-        return finish(session, job_id, attempt, JobStatus.CANCELLED)
+    if job.status in _ASKED:
+        return finish(session, job_id, attempt, _ASKED[job.status])
     _requeue(session, job, reason, clock())
     return True
 
@@ -88,8 +90,8 @@ def crashed(session: Session, job_id: str, attempt: int, error: Mapping[str, Any
     job = _held(session, job_id, attempt)
     if job is None:
         return False
-    if job.status == JobStatus.CANCELLING:
-        return finish(session, job_id, attempt, JobStatus.CANCELLED, now=now)
+    if job.status in _ASKED:
+        return finish(session, job_id, attempt, _ASKED[job.status], now=now)
     job.failures += 1
     session.flush()
     if job.failures >= MAX_CRASHES:
@@ -102,7 +104,7 @@ def crashed(session: Session, job_id: str, attempt: int, error: Mapping[str, Any
 def expire(session: Session, now: Now = None) -> list[str]:
     """Recovers the jobs whose lease has run out; returns the ids that wait again, to be published at once.
 
-    A job that was being cancelled is then cancelled, and one that has lost too many leases has failed.
+    A job that was being cancelled or paused then is, and one that has lost too many leases has failed.
     """
     moment = instant(now)
     lost = session.scalars(
@@ -116,8 +118,8 @@ def expire(session: Session, now: Now = None) -> list[str]:
     for job in lost:
         job.lost_leases += 1
         session.flush()
-        if job.status == JobStatus.CANCELLING:
-            finish(session, job.id, job.attempt, JobStatus.CANCELLED, now=now)
+        if job.status in _ASKED:
+            finish(session, job.id, job.attempt, _ASKED[job.status], now=now)
         elif job.lost_leases >= MAX_LOST_LEASES:
             finish(session, job.id, job.attempt, JobStatus.FAILED, _worker_lost(job), now=now)
         else:

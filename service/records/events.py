@@ -20,6 +20,7 @@ class EventType(StrEnum):
     STARTED = "job.started"
     RESUMED = "job.resumed"
     REQUEUED = "job.requeued"
+    PAUSED = "job.paused"
     SUCCEEDED = "job.succeeded"
     FAILED = "job.failed"
     CANCELLED = "job.cancelled"

@@ -67,7 +67,7 @@ def _count(resources: Resources, job_id: str) -> int:
         return len(checkpoints.latest_first(session, job_id))
 
 
-@pytest.mark.parametrize("interruption", ["worker stopped", "trainer killed"])
+@pytest.mark.parametrize("interruption", ["worker stopped", "trainer killed", "paused"])
 def test_an_interrupted_job_ends_as_if_nothing_had_happened(
     resources: Resources,
     create_job: Callable[..., str],
@@ -82,6 +82,9 @@ def test_an_interrupted_job_ends_as_if_nothing_had_happened(
     def interrupt(stopping: threading.Event) -> None:
         if interruption == "worker stopped":
             stopping.set()
+        elif interruption == "paused":
+            with resources.database.transaction() as session:
+                jobs.request_pause(session, job_id)
         else:
             process = trainer()
             assert process is not None
@@ -89,15 +92,20 @@ def test_an_interrupted_job_ends_as_if_nothing_had_happened(
 
     run_and(interrupt, resources, job_id, wait_until)
     job = job_of(resources, job_id)
-    assert (job.status, job.attempt, job.error) == (JobStatus.QUEUED, 1, None)
+    paused = interruption == "paused"
+    assert (job.status, job.attempt, job.error) == (JobStatus.PAUSED if paused else JobStatus.QUEUED, 1, None)
     assert job.failures == (1 if interruption == "trainer killed" else 0)
+    if paused:
+        assert trainer() is None
+        with resources.database.transaction() as session:
+            jobs.request_resume(session, job_id)
     supervise(job_id, resources, threading.Event())
     job = job_of(resources, job_id)
     assert (job.status, job.attempt, job.error) == (JobStatus.SUCCEEDED, 2, None)
     with resources.database.read() as session:
         (resumed,) = events.page(session, job_id, types=[events.EventType.RESUMED]).items
     assert resumed.step is not None
-    if interruption == "worker stopped":
+    if interruption != "trainer killed":
         assert resumed.step % 250, "it stopped behind the step it was at, not at its last checkpoint"
     assert outcome(resources, job_id) == outcome(resources, whole)
 

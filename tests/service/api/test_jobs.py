@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 import redis.asyncio
 from celery import Celery
 from fastapi import FastAPI
@@ -16,8 +17,9 @@ from fastapi.testclient import TestClient
 from models.presets import PRESETS
 from service.api.app import create_app
 from service.queue import reply
-from service.records import jobs, leases
+from service.records import endings, jobs, leases
 from service.records.database import Database
+from service.records.status import JobStatus
 from service.settings import Settings
 from tests.service.api.conftest import Trained
 
@@ -165,6 +167,33 @@ def test_a_running_job_is_asked_to_stop(client: TestClient, database: Database) 
     for _ in range(2):
         asked = client.post(f"/v1/jobs/{job}/cancel")
         assert (asked.status_code, asked.json()["status"]) == (200, "cancelling")
+
+
+def test_a_job_is_paused_and_resumed(client: TestClient, database: Database, settings: Settings) -> None:
+    broker = redis.Redis.from_url(settings.redis_url)
+    job = client.post("/v1/jobs", json=SPEC).json()["id"]
+
+    def ask(what: str) -> tuple[int, str]:
+        reply = client.post(f"/v1/jobs/{job}/{what}")
+        body = reply.json()
+        return reply.status_code, body["status"] if reply.is_success else body["error"]["code"]
+
+    assert ask("pause") == (409, "job_not_pausable"), "it waits"
+    assert ask("resume") == (409, "job_not_resumable")
+    with database.transaction() as session:
+        claimed = leases.claim(session, job, "test")
+        assert claimed is not None
+    assert ask("pause") == ask("pause") == (200, "pausing")
+    assert ask("resume") == (409, "job_not_resumable")
+    with database.transaction() as session:
+        assert endings.finish(session, job, claimed.attempt, JobStatus.PAUSED)
+    before = broker.llen("train")
+    assert ask("resume") == (200, "queued")
+    assert broker.llen("train") == before + 1, "a worker is rung for"
+    assert ask("cancel") == (200, "cancelled")
+    assert ask("resume") == (200, "queued")
+    assert client.get(f"/v1/jobs/{job}").json()["finished_at"] is None
+    broker.close()
 
 
 def test_a_finished_job_names_its_checkpoints(client: TestClient, trained: Trained) -> None:

@@ -12,6 +12,7 @@ DESIGNED = {
     "job.started",
     "job.resumed",
     "job.requeued",
+    "job.paused",
     "job.succeeded",
     "job.failed",
     "job.cancelled",
