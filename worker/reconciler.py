@@ -11,7 +11,7 @@ from types import FrameType
 
 from service.errors import AtelierError
 from service.queue import Publisher
-from service.records import datasets, endings, evaluations, images, suspects
+from service.records import datasets, endings, evaluations, idempotency, images, suspects
 from service.records.database import Database
 from service.settings import Settings, load_settings
 
@@ -31,6 +31,7 @@ def reconcile(database: Database, publisher: Publisher) -> int:
         silent = images.stale(session)
         unmeasured = evaluations.stale(session)
         unsuspected = suspects.stale(session)
+        idempotency.forget(session)
     for job_id in expired:
         logger.warning("job %s: its lease ran out; it is queued again", job_id)
         publisher.send("atelier.train", job_id)

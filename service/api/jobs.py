@@ -20,12 +20,14 @@ from service.api.dependencies import (
     ServiceSettings,
     naming_cursor,
 )
+from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.problems import invalid, responses
 from service.api.replies import JobPlanReply, JobProgress, JobReply, Listing, listing
 from service.api.schema import JOB_REQUEST
 from service.api.stored_specs import facts_of
 from service.api.waiting import while_connected
 from service.records import checkpoints, jobs
+from service.records.idempotency import Once, once
 from service.records.status import JobStatus
 from service.records.tables import Job
 
@@ -66,7 +68,9 @@ _EXAMPLES = {
             "description": "The job is stored and waits for a worker.",
             "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
         },
-        **responses(400, 413, 415, s409="The dataset is not ready.", s422="Fields of the spec are wrong."),
+        **responses(
+            400, 413, 415, s409=f"The dataset is not ready. {REUSED}", s422="Fields of the spec are wrong."
+        ),
     },
     openapi_extra=json_body(JOB_REQUEST, _EXAMPLES),
 )
@@ -78,13 +82,14 @@ async def create_job(
     publisher: Publisher,
     settings: ServiceSettings,
     links: Links,
+    idempotency: IdempotencyHeader,
     *,
     dry_run: Annotated[bool, Query(description="Only say what the job would be; nothing is stored.")] = False,
 ) -> JobReply | Response:
     """A preset plus overrides, or a whole spec. Posting the reply's `spec` repeats the run."""
     raw = parse_object(body)
     if not dry_run:
-        job = await run_in_threadpool(_accept, raw, database, publisher, links)
+        job = await run_in_threadpool(_accept, raw, idempotency.of(body), database, publisher, links)
         response.headers["Location"] = job.urls["self"]
         return job
     plan = await run_in_threadpool(_plan, raw, database)
@@ -183,10 +188,16 @@ def resume_job(job_id: str, database: Database, publisher: Publisher, links: Lin
     return reply
 
 
-def _accept(raw: dict[str, Any], database: Database, publisher: Publisher, links: LinkMaker) -> JobReply:
+def _accept(
+    raw: dict[str, Any], asked: Once | None, database: Database, publisher: Publisher, links: LinkMaker
+) -> JobReply:
     with database.transaction() as session:
-        plan = presets.plan(raw, lambda name: facts_of(session, name, keep=True))
-        job = jobs.create(session, plan.spec.model_dump(mode="json"), plan.warnings, plan.steps)
+
+        def make() -> Job:
+            plan = presets.plan(raw, lambda name: facts_of(session, name, keep=True))
+            return jobs.create(session, plan.spec.model_dump(mode="json"), plan.warnings, plan.steps)
+
+        job = once(session, asked, make, lambda job_id: jobs.get(session, job_id))
         reply = _replies(session, links, [job])[0]
     # Best effort: without Redis the stored row is published later, or found by an idle worker.
     publisher.send("atelier.train", job.id)

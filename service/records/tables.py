@@ -242,3 +242,16 @@ class ApiKey(Table):
     created_at: Mapped[datetime] = mapped_column(default=clock())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class IdempotencyKey(Table):
+    """What a caller's request with an Idempotency-Key has made."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "created_at"),)
+
+    caller: Mapped[str] = mapped_column(Id, primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request: Mapped[str] = mapped_column(String(64))
+    made: Mapped[str] = mapped_column(Id)
+    created_at: Mapped[datetime] = mapped_column(default=clock())
