@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from models import checkpoint_folders
 from service.artifacts import Artifacts
 from service.event_files import event_file_key
-from service.records import checkpoints, events, leases, metrics, samples
+from service.records import checkpoints, events, leases, logs, metrics, samples
 from service.records.events import EventType, Level
+from service.records.logs import Line
 from service.records.metrics import MetricRow
 from worker import classifiers
 from worker.process import Event
@@ -39,6 +40,7 @@ class Batch:
     """Rows that wait to be written in one transaction."""
 
     metric_rows: list[MetricRow] = field(default_factory=list)
+    log_lines: list[Line] = field(default_factory=list)
     writes: list[Callable[[Session], object]] = field(default_factory=list)
     advanced: bool = False
     events: int = 0
@@ -84,6 +86,11 @@ class Recorder:
         handle(self, event)
         self._batch.events += 1
 
+    def log(self, lines: Sequence[Line]) -> None:
+        """Lines of the trainer's log, to be written with the rows that wait."""
+        self._batch.log_lines += lines
+        self._batch.events += len(lines)
+
     def write(self, session: Session) -> bool:
         """The rows that wait, in the caller's transaction; False, and nothing, if the attempt is over.
 
@@ -96,6 +103,7 @@ class Recorder:
         if self._batch.advanced:
             leases.report(session, job_id, attempt, **self._position)
         metrics.add(session, job_id, self._batch.metric_rows, attempt=attempt)
+        logs.add(session, job_id, attempt, self._batch.log_lines)
         for write in self._batch.writes:
             write(session)
         return True

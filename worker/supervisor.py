@@ -147,6 +147,7 @@ class Attempt:
             if self._stopping.is_set():
                 return Ending.STOPPED
             event = trainer.next_event(timeout=0.1)
+            self._recorder.log(trainer.log.take())
             if event is not None:
                 self._recorder.add(event)
             elif trainer.ended:
@@ -169,11 +170,13 @@ class Attempt:
     def _end(self, trainer: TrainerProcess, ending: Ending) -> int:
         """The process is gone when this returns, whatever the ending was."""
         if ending is Ending.EXITED:
-            return trainer.reap(patience=EXIT_PATIENCE)
-        exit_status = trainer.stop(GRACE if ending in (Ending.STOPPED, Ending.PAUSED) else 0)
-        for event in trainer.remaining_events():
-            if ending is not Ending.LOST:
-                self._recorder.add(event)
+            exit_status = trainer.reap(patience=EXIT_PATIENCE)
+        else:
+            exit_status = trainer.stop(GRACE if ending in (Ending.STOPPED, Ending.PAUSED) else 0)
+            for event in trainer.remaining_events():
+                if ending is not Ending.LOST:
+                    self._recorder.add(event)
+        self._recorder.log(trainer.log.rest())
         return exit_status
 
     def _conclude(self, ending: Ending, exit_status: int, trainer: TrainerProcess) -> None:
@@ -183,7 +186,6 @@ class Attempt:
             return
         if not self._persist(self._recorder.write):
             return
-        self._resources.artifacts.put_bytes(trainer.log.content(), f"jobs/{job_id}/trainer.log")
         if ending is Ending.CANCELLED:
             self._finish(JobStatus.CANCELLED)
         elif self._recorder.finished:
@@ -238,7 +240,7 @@ def crash_error(exit_status: int, tail: str) -> dict[str, Any]:
     """What is known of a trainer that ended without a last word."""
     name = signal_name(-exit_status) if exit_status < 0 else None
     how = f"was killed by {name}" if name else f"exited with status {exit_status}"
-    hint = "jobs/{id}/trainer.log among the artifacts has all that it wrote."
+    hint = "GET /v1/jobs/{id}/logs has all that it wrote."
     if name == "SIGKILL":
         hint = (
             "The kernel ends a process this way when memory runs out (see dmesg): lower batch_size, or raise "

@@ -31,7 +31,7 @@ def main() -> int:
         run(command, events)
     except Exception as error:  # noqa: BLE001 - whatever it is, the job's error says it
         traceback.print_exc()
-        said = failure(error, code="trainer_error", hint="The job's trainer.log has the traceback.")
+        said = failure(error, code="trainer_error", hint="GET /v1/jobs/{id}/logs has the traceback.")
         emit(events, {"type": "error", **said})
         return EXIT_ERROR
     return 0

@@ -237,6 +237,7 @@ def _reply(row: Job, links: LinkMaker, best: str | None, last: str | None) -> Jo
         "metrics.png",
         "tensorboard",
         "events",
+        "logs",
         "samples",
         "checkpoints",
         "cancel",

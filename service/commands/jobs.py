@@ -1,4 +1,4 @@
-"""`atelier jobs`: submit, list, show, cancel, pause, resume, watch, events."""
+"""`atelier jobs`: submit, list, show, cancel, pause, resume, watch, events, logs."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.filesize import decimal
+from rich.markup import escape
 
 from service.commands.connection import connect
 from service.commands.output import (
@@ -204,6 +205,24 @@ def read_spec(file: Path) -> object:
         hint = 'Expected a JSON object such as {"preset": "dcgan", "dataset": "digits"}.'
         print_error(AtelierError("bad_spec_file", message, hint=hint))
         raise typer.Exit(2) from None
+
+
+@app.command()
+def logs(
+    job: JobId,
+    *,
+    attempt: Annotated[int | None, typer.Option(help="Only of this attempt.")] = None,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """Print the last lines that a job's training process wrote."""
+    with connect() as client:
+        found = list(client.items(f"/v1/jobs/{job}/logs", limit, attempt=attempt))
+    if as_json:
+        print_json(found)
+        return
+    for line in reversed(found):
+        say(f"[dim]{line['attempt']} {when(line['created_at'])}[/dim] {escape(line['text'])}")
 
 
 def _ask(job: str, what: str, *, as_json: bool) -> None:

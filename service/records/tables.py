@@ -122,6 +122,19 @@ class JobEvent(Table):
     created_at: Mapped[datetime] = mapped_column(default=clock())
 
 
+class LogLine(Table):
+    """A line that the training process of an attempt wrote, with the time of its worker's clock."""
+
+    __tablename__ = "log_lines"
+    __table_args__ = (Index(None, "job_id", "id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=lambda: new_id("log"))
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    text: Mapped[str]
+    created_at: Mapped[datetime]
+
+
 class Sample(Table):
     """A grid of images made while training, always from the same noise."""
 

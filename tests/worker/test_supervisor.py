@@ -10,7 +10,7 @@ import psutil
 import pytest
 from sqlalchemy import make_url, update
 
-from service.records import datasets, jobs, leases, metrics
+from service.records import datasets, jobs, leases, logs, metrics
 from service.records.status import JobStatus
 from service.records.tables import Dataset, Job
 from worker import lease as lease_module
@@ -72,7 +72,6 @@ def test_an_attempt_that_lost_its_job_ends_without_a_trace(
     assert (job.attempt, job.status, job.worker, job.step) == (2, JobStatus.RUNNING, "another worker", 0)
     with resources.database.read() as session:
         assert metrics.keys(session, job_id) == []
-    assert not resources.artifacts.exists(f"jobs/{job_id}/trainer.log")
 
 
 @SQLITE
@@ -139,7 +138,11 @@ def test_a_trainer_that_cannot_go_on_says_why(
     assert job.error["code"] == "device_unavailable"
     assert "cuda:99" in job.error["message"]
     assert "ATELIER_DEVICE" in job.error["hint"]
-    assert b"DeviceError" in resources.artifacts.read(f"jobs/{job_id}/trainer.log")
+    with resources.database.read() as session:
+        lines = logs.page(session, job_id, 100).items
+    assert {line.attempt for line in lines} == {1}
+    assert "DeviceError" in lines[0].text, "the last line of the traceback comes first"
+    assert "Traceback (most recent call last):" in [line.text for line in lines]
 
 
 @SQLITE
