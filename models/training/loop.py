@@ -114,6 +114,7 @@ def _sampled(spec: JobSpec, recipe: Recipe, out: Path, step: int) -> Sampled:
 
 
 def _saved(spec: JobSpec, recipe: Recipe, stream: BatchStream, means: Means, out: Path, step: int) -> Saved:
+    _refuse_broken_weights(recipe, step)
     folder, images = Path("checkpoints") / f"{step:08d}", step * spec.batch_size
     saved = checkpoints.save(
         out / folder,
@@ -174,4 +175,15 @@ def _refuse_divergence(metrics: dict[str, float], step: int) -> None:
                 "diverged",
                 f"{name} is {value} at step {step}",
                 _DIVERGED,
+            )
+
+
+@torch.no_grad()
+def _refuse_broken_weights(recipe: Recipe, step: int) -> None:
+    """A checkpoint of them could neither make images nor be gone on from; losses are read less often."""
+    for name, network in (recipe.networks | (recipe.averaged_networks() or {})).items():
+        parameters = [weights.isfinite().all() for weights in network.parameters()]
+        if not torch.stack(parameters).all():
+            raise TrainingError(
+                "diverged", f"weights of the {name} are not finite after step {step}", _DIVERGED
             )

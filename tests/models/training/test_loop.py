@@ -164,6 +164,23 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> No
     assert losses(told)[-1][0] == 2
 
 
+def test_weights_that_are_no_numbers_are_not_stored(tmp_path: Path) -> None:
+    """Breaks when a run that diverged between two points of its curves leaves a checkpoint that is broken."""
+    rarely = {"every_steps": 6, "count": 4}
+    spec = small("dcgan", log_every_steps=6, checkpoints={"every_steps": 1}, samples=rarely, evaluation=None)
+    recipe = build_recipe(spec, torch.device("cpu"))
+
+    def loss_then_nan(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        losses = recipe.phases[0].loss(batch, step)
+        return losses if step < 3 else {"loss/discriminator": losses["loss/discriminator"] * torch.nan}
+
+    broken = replace(recipe, phases=(replace(recipe.phases[0], loss=loss_then_nan), recipe.phases[1]))
+    told: list[Event] = []
+    with pytest.raises(TrainingError, match="are not finite after step 3"):
+        told.extend(run(spec, broken, Fixed(torch.zeros(16, 1, 16, 16)), NOTHING_HELD_OUT, None, tmp_path))
+    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["00000001", "00000002"]
+
+
 def test_a_run_shows_that_it_moves_between_two_points_of_its_curves(
     digits: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
