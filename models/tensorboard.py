@@ -26,7 +26,7 @@ class TensorBoardWriter:
 
     A thread appends to it, so that `add` waits for no disk. What `flush` has returned for is in the file
     whatever becomes of the process. A file that cannot be written raises OSError at a later call.
-    Of a run that resumed after step `resumed`, TensorBoard drops what earlier files tell of later steps.
+    What files of earlier attempts tell of steps behind `resumed` is dropped by TensorBoard.
     """
 
     def __init__(self, out: Path, resumed: int = 0) -> None:
@@ -35,9 +35,8 @@ class TensorBoardWriter:
         there = set(folder.glob("*"))
         self._writer = EventFileWriter(str(folder), max_queue_size=_QUEUE)
         (self.path,) = set(folder.glob("*")) - there
-        if resumed:
-            log = SessionLog(status=SessionLog.START)
-            self._writer.add_event(Record(wall_time=time.time(), step=resumed + 1, session_log=log))
+        log = SessionLog(status=SessionLog.START)
+        self._writer.add_event(Record(wall_time=time.time(), step=resumed + 1, session_log=log))
 
     def add(self, event: Event) -> None:
         """Take an event in; those with nothing to show are left out.
