@@ -18,6 +18,7 @@ from models.data import DatasetError, default_cache, open_dataset
 from models.presets import expand, plan
 from models.spec import JobSpec, SpecError, load_spec
 from models.spec.reference import reference
+from models.spec.starting import misfits
 from models.tensor_files import CheckpointError
 from models.training import Event, TrainingError, event_to_json, events, train
 
@@ -94,6 +95,11 @@ def resume_command(
 def reference_command() -> None:
     """Print the job spec reference as Markdown."""
     typer.echo(reference(), nl=False)
+
+
+def _refuse_misfits(spec: JobSpec, init: Path) -> None:
+    if errors := misfits(spec, load_spec(checkpoints.read_metadata(init)["spec"])):
+        raise SpecError(errors)
 
 
 def _classifiers() -> Path:

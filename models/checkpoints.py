@@ -23,7 +23,15 @@ from models.spec import DiffusionSpec, JobSpec, SpecError, load_spec
 from models.spec.diffusion import IN_TIMESTEPS, UnetSpec
 from models.tensor_files import CheckpointError, read_about, read_header
 
-__all__ = ["CheckpointError", "LoadedCheckpoint", "export_diffusers", "load", "read_metadata", "save"]
+__all__ = [
+    "CheckpointError",
+    "LoadedCheckpoint",
+    "export_diffusers",
+    "load",
+    "load_weights",
+    "read_metadata",
+    "save",
+]
 
 FILE_NAME = "checkpoint.safetensors"
 
@@ -78,6 +86,20 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> LoadedCheckpoint:
         state = {key: file.get_tensor(prefix + key).clone() for key in network.state_dict()}
     network.load_state_dict(state, strict=True, assign=True)
     return LoadedCheckpoint(spec, about["step"], about["images"], {name: network.eval()})
+
+
+def load_weights(path: Path, networks: Mapping[str, nn.Module]) -> None:
+    """Start new networks, as `build_networks` makes them, from the checkpoint's weights as they were trained.
+
+    Raises CheckpointError where they are not those of networks like these.
+    """
+    header = read_header(path)
+    with safetensors.safe_open(path, framework="pt") as file, torch.no_grad():
+        for name, network in networks.items():
+            live = network.state_dict()
+            _compare(path, header, f"{name}.", live)
+            for key, tensor in live.items():
+                tensor.copy_(file.get_tensor(f"{name}.{key}"))
 
 
 def export_diffusers(path: Path, folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from service.errors import AtelierError, Unavailable
-from service.records import datasets, endings, jobs, leases
+from service.records import checkpoints, datasets, endings, jobs, leases
 from service.records.status import DatasetStatus, JobStatus
 from worker import classifiers
 from worker.failures import failure
@@ -124,6 +124,9 @@ class Attempt:
                     f"The dataset {dataset_id} is {dataset.status}, so there is nothing to train on.",
                     hint="GET /v1/datasets/{id} gives the reason; upload it again and create the job anew.",
                 )
+            init_from = None if start.folder else self._assignment.spec.get("init_from")
+            stored = checkpoints.get(session, init_from).artifact if init_from else None
+        init = self._resources.artifacts.local(stored) if stored else None
         return {
             "spec": self._assignment.spec,
             "dataset": str(self._resources.artifacts.local_folder(f"datasets/{dataset_id}/packed")),
@@ -131,6 +134,7 @@ class Attempt:
             "device": self._resources.settings.device,
             "classifiers": str(classifiers.stored(self._resources.artifacts, self._folder / "classifiers")),
             "inception": None if inception is None else str(inception),
+            "init": None if init is None else str(init),
             "resume": None if start.folder is None else str(start.folder),
             "step": start.step,
         }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from models.tensorboard import TensorBoardWriter  # brings torch
 
 EXIT_ERROR = 1
+PATHS = ("classifiers", "inception", "init", "resume")
 EXIT_ORPHANED = 3
 STDIN = 0
 STDOUT = 1
@@ -50,7 +51,7 @@ def run(command: dict[str, Any], events: TextIO) -> None:
     from models.training import Saved, event_to_json, train
 
     out, pace = Path(command["out"]), Pace(time.monotonic())
-    known = {name: command[name] and Path(command[name]) for name in ("classifiers", "inception", "resume")}
+    known = {name: command[name] and Path(command[name]) for name in PATHS}
     board = TensorBoardWriter(out, resumed=int(command["step"]))
     try:
         for event in train(spec, dataset, out, device=device, stopping=asked_to_stop(), **known):

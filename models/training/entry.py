@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from models import checkpoints
 from models.data import BatchStream, PackedDataset, split
 from models.metrics.classifier import classifier_key, train_classifier
 from models.metrics.extractors import ExtractorError
@@ -29,6 +30,7 @@ def train(
     device: str = "cpu",
     classifiers: Path | None = None,
     inception: Path | None = None,
+    init: Path | None = None,
     resume: Path | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
@@ -36,6 +38,7 @@ def train(
 
     `classifiers` is a folder of those that are known already, `inception` the file of Inception's weights; a
     classifier that is needed and missing is trained before the first step.
+    `init` is the file of the checkpoint that the spec's `init_from` names, which a resumed run does without.
     `resume` is the folder of a checkpoint of a run by this very spec, as that run's first event held it: it
     goes on from there, on a CPU to the same last bit as if it had never ended. Once `stopping` says so,
     the run saves a checkpoint behind the step it is at and ends with the event Stopped.
@@ -45,7 +48,9 @@ def train(
     """
     place = _place(device)
     spec = settle(spec, place, build_recipe)
-    recipe = build_recipe(spec, place)
+    if spec.init_from is not None and init is None and resume is None:
+        raise ValueError(f"the file of the checkpoint {spec.init_from} is needed")
+    recipe = build_recipe(spec, place, init=None if resume else init)
     parameters = {
         name: sum(weights.numel() for weights in network.parameters())
         for name, network in recipe.networks.items()
@@ -127,10 +132,15 @@ def _place(device: str) -> torch.device:
         raise TrainingError("device_unavailable", f"There is no device {device!r}: {reason}", hint) from None
 
 
-def build_recipe(spec: JobSpec, device: torch.device) -> Recipe:
-    """Networks, phases and optimizers; the same spec gives the same initial weights on every device."""
+def build_recipe(spec: JobSpec, device: torch.device, *, init: Path | None = None) -> Recipe:
+    """Networks, phases and optimizers; the same spec gives the same initial weights on every device.
+
+    `init` is a checkpoint whose weights they start from.
+    """
     torch.manual_seed(derived_seed(spec, "weights"))
     networks = place_networks(spec, device)
+    if init is not None:
+        checkpoints.load_weights(init, networks)
     noise = torch.Generator(device).manual_seed(derived_seed(spec, "noise"))
     if isinstance(spec, GanSpec):
         return gan_recipe(spec, networks, noise)

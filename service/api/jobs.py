@@ -24,7 +24,7 @@ from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.problems import invalid, responses
 from service.api.replies import JobPlanReply, JobProgress, JobReply, Listing, listing
 from service.api.schema import JOB_REQUEST
-from service.api.stored_specs import facts_of
+from service.api.stored_specs import check_start, facts_of
 from service.api.waiting import while_connected
 from service.records import checkpoints, jobs
 from service.records.idempotency import Once, once
@@ -195,6 +195,7 @@ def _accept(
 
         def make() -> Job:
             plan = presets.plan(raw, lambda name: facts_of(session, name, keep=True))
+            check_start(session, plan.spec)
             return jobs.create(session, plan.spec.model_dump(mode="json"), plan.warnings, plan.steps)
 
         job = once(session, asked, make, lambda job_id: jobs.get(session, job_id))
@@ -206,7 +207,9 @@ def _accept(
 
 def _plan(raw: dict[str, Any], database: Database) -> Plan:
     with database.read() as session:
-        return presets.plan(raw, lambda name: facts_of(session, name))
+        plan = presets.plan(raw, lambda name: facts_of(session, name))
+        check_start(session, plan.spec)
+    return plan
 
 
 def _labels(request: Request, pairs: Sequence[str]) -> dict[str, str]:

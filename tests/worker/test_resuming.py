@@ -7,6 +7,7 @@ from typing import Any
 
 import psutil
 import pytest
+import safetensors.torch
 
 from service.records import checkpoints, events, jobs, metrics
 from service.records.status import JobStatus
@@ -132,6 +133,29 @@ def test_a_trainer_that_is_killed_three_times_before_it_saves_fails_its_job(
     assert job.error is not None
     assert job.error["code"] == "trainer_crashed"
     assert "batch_size" in job.error["hint"]
+
+
+def test_a_job_starts_from_another_ones_checkpoint(
+    resources: Resources, create_job: Callable[..., str]
+) -> None:
+    """At a rate of next to nothing it ends where the other one did, and from random weights would not."""
+    once: dict[str, Any] = {"budget": {"steps": 2}, "evaluation": None, "ema": None}
+    first = create_job(**once)
+    supervise(first, resources, threading.Event())
+    with resources.database.read() as session:
+        start = checkpoints.latest_first(session, first)[0]
+    still = {"learning_rate": 1e-12}
+    second = create_job(**once, init_from=start.id, optimizer=still)
+    supervise(second, resources, threading.Event())
+    assert job_of(resources, second).error is None
+    with resources.database.read() as session:
+        end = checkpoints.latest_first(session, second)[0]
+    before, after = (
+        safetensors.torch.load_file(resources.artifacts.local(row.artifact)) for row in (start, end)
+    )
+    weights = [name for name in before if name.endswith(".weight")]
+    assert weights
+    assert max(float((before[name] - after[name]).abs().max()) for name in weights) < 1e-6
 
 
 def _may_run(resources: Resources, job_id: str) -> bool:

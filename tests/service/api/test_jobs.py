@@ -169,6 +169,27 @@ def test_a_running_job_is_asked_to_stop(client: TestClient, database: Database) 
         assert (asked.status_code, asked.json()["status"]) == (200, "cancelling")
 
 
+@pytest.mark.parametrize("dry", ["", "?dry_run=true"])
+def test_a_job_starts_from_a_checkpoint_of_networks_like_its_own(
+    client: TestClient, trained: Trained, dry: str
+) -> None:
+    spec = client.get(f"/v1/jobs/{trained.job}").json()["spec"]
+
+    def posted(**changed: Any) -> httpx.Response:
+        return client.post(f"/v1/jobs{dry}", json={**spec, "seed": 2, **changed})
+
+    good = posted(init_from=trained.checkpoint)
+    assert good.status_code == (200 if dry else 202), good.text
+    assert good.json()["spec"]["init_from"] == trained.checkpoint
+    wider = posted(init_from=trained.checkpoint, generator={**spec["generator"], "ngf": 64})
+    assert wider.status_code == 422
+    assert [error["path"] for error in wider.json()["errors"]] == ["generator.ngf"]
+    for missing in ("ckpt_x", "../ckpt", "ckpt_01jc0000000000000000000000"):
+        refused = posted(init_from=missing)
+        assert refused.status_code == 422
+        assert [error["path"] for error in refused.json()["errors"]] == ["init_from"]
+
+
 def test_a_job_is_paused_and_resumed(client: TestClient, database: Database, settings: Settings) -> None:
     broker = redis.Redis.from_url(settings.redis_url)
     job = client.post("/v1/jobs", json=SPEC).json()["id"]
