@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import page
 from benchmarks.runs import ONE_THREAD, Results, Run, scorer_of, side_by_side, trained, workspace
 from models import checkpoints
 from models.data import open_dataset
@@ -31,9 +32,19 @@ def main() -> None:
     names = sys.argv[1:] or JOBS
     for run in side_by_side(_run, [name for name in names if not results.find(name=name, seed=SEED)]):
         results.add(run)
-    for run in results.runs:
-        print(f"{run['name']}: {run['accuracy']:.1%} as asked for, {run['cpu_minutes']:.0f} CPU minutes")
-        print("  " + ", ".join(f"{label} {share:.0%}" for label, share in run["by_class"].items()))
+    page.write("benchmarks.md", "conditional", _table(results.runs))
+
+
+def _table(runs: list[Run]) -> list[str]:
+    lines = ["| model | images | CPU minutes | as asked for | worst class |", "|---|--:|--:|--:|---|"]
+    for run in runs:
+        worst = min(run["by_class"], key=run["by_class"].__getitem__)
+        name = f"{run['name']}, `{JOBS[run['name']]['preset']}`"
+        lines.append(
+            f"| {name} | {run['images']:,} | {run['cpu_minutes']:.0f} | {run['accuracy']:.1%} | "
+            f"{worst} {run['by_class'][worst]:.0%} |"
+        )
+    return lines
 
 
 def _run(name: str) -> Run:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import page
 from benchmarks.runs import ONE_THREAD, Results, Run, side_by_side, trained, workspace
 from models import checkpoints
 from models.presets import PRESETS
@@ -16,9 +17,7 @@ from models.sampling.pictures import encode, grid
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "presets.json"
-PAGE = ROOT / "docs" / "presets.md"
 PICTURES = ROOT / "docs" / "pictures"
-BEGIN, END = "<!-- table: benchmarks/presets.py -->", "<!-- end -->"
 SEED = 7
 SMALLEST_SHARE = 0.03
 
@@ -85,10 +84,7 @@ def _write_page(runs: list[Run]) -> None:
             continue
         lines.append(_row(name, rows[name]))
         grids += [f"**`{name}`**", "", f"![40 images of {name}](pictures/preset-{name}.png)", ""]
-    text = PAGE.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    PAGE.write_text(head + BEGIN + "\n" + "\n".join([*lines, "", *grids]) + END + tail)
+    page.write("presets.md", "presets", [*lines, "", *grids])
 
 
 def _row(name: str, run: Run) -> str:

@@ -4,18 +4,19 @@
 own with its own schedule, three seeds, the two presets at the same time on a core each. Each run is appended
 to benchmarks/results/quality.json, and those that stand there already are not made again. The classical
 generator is scored with the running statistics of its BatchNorm and with those of each batch, and keeps the
-better of the two.
+better of the two. The table is written into docs/benchmarks.md.
 """
 
 import copy
 import itertools
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
+from benchmarks import page
 from benchmarks.runs import ONE_THREAD, Results, Run, scorer_of, side_by_side, trained, workspace
 from models import checkpoints
 from models.data import open_dataset
@@ -37,8 +38,8 @@ def main() -> None:
     ]
     for run in side_by_side(lambda each: _run(*each), left):
         results.add(run)
-    for images in budgets:
-        print(_summary(results.runs, images), flush=True)
+        page.write("benchmarks.md", "quality", _table(results.runs))
+    page.write("benchmarks.md", "quality", _table(results.runs))
 
 
 def _run(preset: str, images: int, seed: int) -> Run:
@@ -73,24 +74,36 @@ def _scored_by_batch(checkpoint: Path) -> dict[str, float]:
     return scorer_of(loaded.spec, dataset)({"generator": generator}).scores
 
 
-def _summary(runs: list[Run], images: int) -> str:
-    def values(preset: str, read: Any) -> list[float]:
-        return [read(run) for run in runs if run["preset"] == preset and run["images"] == images]
+def _table(runs: list[Run]) -> list[str]:
+    """Mean and range of each preset at each budget, and how their means compare."""
+    lines = [f"| images | | `{CLASSIC}` | `{BEST}` | |", "|--:|---|--:|--:|--:|"]
+    for images in BUDGETS:
+        for title, read, compare in _ROWS:
+            classic, best = (_values(runs, preset, images, read) for preset in (CLASSIC, BEST))
+            if classic and best:
+                compared = compare(statistics.mean(best), statistics.mean(classic))
+                lines.append(f"| {images:,} | {title} | {_spread(classic)} | {_spread(best)} | {compared} |")
+    return lines
 
-    lines = [f"{images:,} images, {len(SEEDS)} seeds, mean (range):"]
-    for name, read in _COLUMNS.items():
-        best, classic = values(BEST, read), values(CLASSIC, read)
-        ratio = statistics.mean(best) / statistics.mean(classic)
-        lines.append(f"  {name}: {_spread(best)} against {_spread(classic)}, ratio {ratio:.2f}")
-    return "\n".join(lines)
+
+def _values(runs: list[Run], preset: str, images: int, read: Callable[[Run], float]) -> list[float]:
+    return [read(run) for run in runs if run["preset"] == preset and run["images"] == images]
 
 
-_COLUMNS = {
-    "FID": lambda run: run["scores"]["score/fid"],
-    "recall": lambda run: run["scores"]["score/recall"],
-    "precision": lambda run: run["scores"]["score/precision"],
-    "CPU minutes": lambda run: run["cpu_minutes"],
-}
+def _times(best: float, classic: float) -> str:
+    return f"× {best / classic:.2f}"
+
+
+def _higher(best: float, classic: float) -> str:
+    return f"{best - classic:+.2f}"
+
+
+_ROWS: tuple[tuple[str, Callable[[Run], float], Callable[[float, float], str]], ...] = (
+    ("FID", lambda run: run["scores"]["score/fid"], _times),
+    ("recall", lambda run: run["scores"]["score/recall"], _higher),
+    ("precision", lambda run: run["scores"]["score/precision"], _higher),
+    ("CPU minutes", lambda run: run["cpu_minutes"], _times),
+)
 
 
 def _spread(values: list[float]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import page
 from benchmarks.runs import ONE_THREAD, Results, Run, scorer_of, side_by_side, trained, workspace
 from models.data import BatchStream, PackedDataset, open_dataset, split
 from models.presets import plan
@@ -37,12 +38,18 @@ def main() -> None:
     names = sys.argv[1:] or (CLASSIC, *SAMPLERS)
     for run in side_by_side(_run, [name for name in names if not results.find(name=name, seed=SEED)]):
         results.add(run)
-    for run in results.runs:
-        scores = run["scores"]
-        print(
-            f"{run['name']}: FID {scores['score/fid']:.2f}, recall {scores['score/recall']:.2f}, "
-            f"precision {scores['score/precision']:.2f}, {run['images']:,} images in {run['seconds']:.0f} s"
+    page.write("benchmarks.md", "quality_diffusion", _table(results.runs))
+
+
+def _table(runs: list[Run]) -> list[str]:
+    lines = ["| model | parameters | images shown | FID | recall | precision |", "|---|--:|--:|--:|--:|--:|"]
+    for run in sorted(runs, key=lambda run: run["scores"]["score/fid"]):
+        fid, recall, precision = (run["scores"][f"score/{name}"] for name in ("fid", "recall", "precision"))
+        lines.append(
+            f"| `{run['name']}` | {run['parameters']:,} | {run['images']:,} | "
+            f"{fid:.2f} | {recall:.2f} | {precision:.2f} |"
         )
+    return lines
 
 
 def _run(name: str) -> Run:

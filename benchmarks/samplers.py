@@ -24,15 +24,19 @@ def main() -> None:
     model = checkpoints.load(path)
     if not isinstance(model.spec, DiffusionSpec):
         raise SystemExit(f"{path} is no diffusion model: a GAN has no sampler to choose.")
-    print(f"FID of {samples:,} images by evaluations of the network, after {model.images:,} images shown.\n")
-    print("| sampler |" + "".join(f" {count} |" for count in EVALUATIONS))
-    print("|---|" + "---:|" * len(EVALUATIONS))
+    lines = [
+        f"`{model.spec.preset}` after {model.images:,} images, FID of {samples:,} images:",
+        "",
+        "| sampler |" + "".join(f" {count} |" for count in EVALUATIONS),
+        "|---|" + "---:|" * len(EVALUATIONS),
+    ]
     for kind in SamplerKind:
         asked = [_spending(kind, count) for count in EVALUATIONS]
         if any(sampler_errors(model.spec, sampler) for sampler in asked):
             continue
         cells = "".join(f" {_fid(model, sampler, samples):.2f} |" for sampler in asked)
-        print(f"| {kind} |{cells}", flush=True)
+        lines.append(f"| `{kind}` |{cells}")
+    print("\n".join(lines))
 
 
 def _spending(kind: SamplerKind, count: int) -> SamplerSpec:

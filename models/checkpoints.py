@@ -6,41 +6,34 @@ under their plain names. The metadata's single entry, `atelier`, is JSON with th
 the step and the images shown. Nothing here reads or writes a pickle.
 """
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from models import tensor_files
+from models.durable import SavedFile
 from models.networks import SAMPLING_NETWORKS, build_networks
 from models.networks.spectral import plain_state_dict
 from models.spec import DiffusionSpec, JobSpec, SpecError, load_spec
 from models.spec.diffusion import IN_TIMESTEPS, UnetSpec
+from models.tensor_files import CheckpointError, read_about, read_header
+
+__all__ = [
+    "CheckpointError",
+    "LoadedCheckpoint",
+    "export_diffusers",
+    "load",
+    "load_weights",
+    "read_metadata",
+    "save",
+]
 
 FILE_NAME = "checkpoint.safetensors"
-VERSION = 1
-MAX_HEADER_BYTES = 8 * 2**20
-"""A header lists a few hundred tensors and one spec; safetensors itself would read 100 MB of JSON."""
-
-
-class CheckpointError(ValueError):
-    """A file that is no usable checkpoint: the message names the file and the reason."""
-
-
-@dataclass(frozen=True)
-class SavedCheckpoint:
-    """A checkpoint on disk."""
-
-    path: Path
-    sha256: str
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -61,24 +54,16 @@ def save(
     images: int,
     networks: Mapping[str, nn.Module],
     averaged: Mapping[str, nn.Module] | None,
-) -> SavedCheckpoint:
+) -> SavedFile:
     """Write `folder`/checkpoint.safetensors: after a crash at any moment it is whole, or is not there."""
     tensors = _tensors(networks, "") | _tensors(averaged or {}, "ema.")
-    about = {"version": VERSION, "spec": spec.model_dump(mode="json"), "step": step, "images": images}
-    folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / FILE_NAME, folder / f".{FILE_NAME}.part"
-    safetensors.torch.save_file(tensors, part, {"atelier": json.dumps(about)})
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    part.replace(path)
-    _sync_folder(folder)
-    return SavedCheckpoint(path, sha256, path.stat().st_size)
+    about = {"spec": spec.model_dump(mode="json"), "step": step, "images": images}
+    return tensor_files.write(folder / FILE_NAME, tensors, about)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The checkpoint's `version`, `spec`, `step` and `images`; no tensor is read. Raises CheckpointError."""
-    return _about(path, _header(path))
+    return read_about(path, read_header(path))
 
 
 def load(path: Path, *, device: str | torch.device = "cpu") -> LoadedCheckpoint:
@@ -86,8 +71,8 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> LoadedCheckpoint:
 
     Raises CheckpointError.
     """
-    header = _header(path)
-    about = _about(path, header)
+    header = read_header(path)
+    about = read_about(path, header)
     spec = _spec(path, about)
     name = SAMPLING_NETWORKS[spec.family]
     prefix = f"ema.{name}." if any(key.startswith("ema.") for key in header) else f"{name}."
@@ -101,6 +86,20 @@ def load(path: Path, *, device: str | torch.device = "cpu") -> LoadedCheckpoint:
         state = {key: file.get_tensor(prefix + key).clone() for key in network.state_dict()}
     network.load_state_dict(state, strict=True, assign=True)
     return LoadedCheckpoint(spec, about["step"], about["images"], {name: network.eval()})
+
+
+def load_weights(path: Path, networks: Mapping[str, nn.Module]) -> None:
+    """Start new networks, as `build_networks` makes them, from the checkpoint's weights as they were trained.
+
+    Raises CheckpointError where they are not those of networks like these.
+    """
+    header = read_header(path)
+    with safetensors.safe_open(path, framework="pt") as file, torch.no_grad():
+        for name, network in networks.items():
+            live = network.state_dict()
+            _compare(path, header, f"{name}.", live)
+            for key, tensor in live.items():
+                tensor.copy_(file.get_tensor(f"{name}.{key}"))
 
 
 def export_diffusers(path: Path, folder: Path) -> None:
@@ -141,71 +140,10 @@ def _exportable(path: Path) -> DiffusionSpec:
 
 def _tensors(networks: Mapping[str, nn.Module], prefix: str) -> dict[str, Tensor]:
     return {
-        f"{prefix}{name}.{key}": tensor.detach().cpu().contiguous()
+        f"{prefix}{name}.{key}": tensor
         for name, network in networks.items()
         for key, tensor in plain_state_dict(network).items()
     }
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """The file's JSON header, checked against the file's size before anything trusts it."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > size - 8:
-                raise CheckpointError(
-                    f"{path}: truncated: {size} bytes, and its header alone claims {length}."
-                )
-            if length > MAX_HEADER_BYTES:
-                raise CheckpointError(
-                    f"{path}: a header of {length} bytes; at most {MAX_HEADER_BYTES} are read."
-                )
-            header = json.loads(file.read(length))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path}: not a safetensors file: its header is not JSON.") from error
-    if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
-        raise CheckpointError(f"{path}: not a safetensors file: its header is not a table of tensors.")
-    try:
-        with safetensors.safe_open(path, framework="pt"):
-            pass  # checks every offset against the size
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path}: truncated or damaged: {error}.") from error
-    return header
-
-
-def _about(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
-    text = header.get("__metadata__", {}).get("atelier")
-    if text is None:
-        raise CheckpointError(
-            f"{path}: a safetensors file that Atelier did not write: its metadata has no `atelier`."
-        )
-    try:
-        about = json.loads(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its `atelier` metadata is not JSON.") from error
-    if not isinstance(about, dict) or about.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path}: its `atelier` metadata is not of version {VERSION}: use a newer Atelier."
-        )
-    counts = [about.get("step"), about.get("images")]
-    if not isinstance(about.get("spec"), dict) or not all(
-        type(count) is int and count >= 0 for count in counts
-    ):
-        raise CheckpointError(f"{path}: its `atelier` metadata lacks a spec, a step or a number of images.")
-    return about
 
 
 def _spec(path: Path, about: Mapping[str, Any]) -> JobSpec:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event as Record
+from tensorboard.compat.proto.event_pb2 import SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
@@ -25,14 +26,17 @@ class TensorBoardWriter:
 
     A thread appends to it, so that `add` waits for no disk. What `flush` has returned for is in the file
     whatever becomes of the process. A file that cannot be written raises OSError at a later call.
+    What files of earlier attempts tell of steps behind `resumed` is dropped by TensorBoard.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, resumed: int = 0) -> None:
         self._out = out
         folder = out / FOLDER
         there = set(folder.glob("*"))
         self._writer = EventFileWriter(str(folder), max_queue_size=_QUEUE)
         (self.path,) = set(folder.glob("*")) - there
+        log = SessionLog(status=SessionLog.START)
+        self._writer.add_event(Record(wall_time=time.time(), step=resumed + 1, session_log=log))
 
     def add(self, event: Event) -> None:
         """Take an event in; those with nothing to show are left out.

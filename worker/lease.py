@@ -24,6 +24,7 @@ class Order(StrEnum):
     """What the record asks of the attempt that holds it."""
 
     GO_ON = "go_on"
+    PAUSE = "pause"
     CANCEL = "cancel"
     LOST = "lost"
 
@@ -73,8 +74,10 @@ class Lease:
     def _obey(self, status: JobStatus | None) -> None:
         if status is None:
             self._order = Order.LOST
-        elif status is JobStatus.CANCELLING and self._order is Order.GO_ON:
+        elif status is JobStatus.CANCELLING and self._order is not Order.LOST:
             self._order = Order.CANCEL
+        elif status is JobStatus.PAUSING and self._order is Order.GO_ON:
+            self._order = Order.PAUSE
 
     def _renew(self) -> JobStatus | None:
         with self._database.transaction() as session:

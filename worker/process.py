@@ -11,7 +11,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import IO, Any
+
+from service.records.logs import Line
 
 logger = logging.getLogger(__name__)
 
@@ -19,42 +22,68 @@ Event = dict[str, Any]
 
 TRAINER = (sys.executable, "-m", "worker.trainer")
 MAX_LINE_BYTES = 4 * 1024 * 1024
-LOG_HALF_BYTES = 256 * 1024
+FIRST_LINES = 5000
+LAST_LINES = 1000
+TAIL_LINES = 20
+LINE_CHARACTERS = 2000
 WAITING_EVENTS = 4096  # when so many wait to be recorded, the trainer's next write blocks: it holds its work
 
 
 class TrainerLog:
-    """What a trainer wrote to stderr: its beginning and its end, so that a flood fills no memory."""
+    """What a trainer wrote to stderr, by line: the first as they come, and of a flood the last at its end."""
 
-    def __init__(self, half: int = LOG_HALF_BYTES) -> None:
-        self._half = half
-        self._head = bytearray()
-        self._tail: deque[bytes] = deque()
-        self._tail_bytes = 0
-        self._dropped = 0
+    def __init__(self, first: int = FIRST_LINES, last: int = LAST_LINES) -> None:
+        self._room = first
+        self._fresh: list[Line] = []
+        self._held: deque[Line] = deque(maxlen=last)
+        self._recent: deque[str] = deque(maxlen=TAIL_LINES)
+        self._beyond = 0
+        self._partial = b""
         self._lock = threading.Lock()
 
     def write(self, chunk: bytes) -> None:
         with self._lock:
-            room = self._half - len(self._head)
-            self._head += chunk[:room]
-            if rest := chunk[room:]:
-                self._tail.append(rest)
-                self._tail_bytes += len(rest)
-            while self._tail and self._tail_bytes - len(self._tail[0]) >= self._half:
-                oldest = self._tail.popleft()
-                self._tail_bytes -= len(oldest)
-                self._dropped += len(oldest)
+            *whole, self._partial = (self._partial + chunk).split(b"\n")
+            for line in whole:
+                self._add(line)
+            if len(self._partial) > 4 * LINE_CHARACTERS:  # not the way to fill this process's memory
+                self._add(self._partial)
+                self._partial = b""
 
-    def content(self) -> bytes:
+    def take(self) -> list[Line]:
+        """Those of the first lines that came since the last call."""
         with self._lock:
-            gap = f"\n[{self._dropped} bytes left out]\n".encode() if self._dropped else b""
-            return bytes(self._head) + gap + b"".join(self._tail)
+            fresh, self._fresh = self._fresh, []
+            return fresh
 
-    def tail(self, lines: int = 20, characters: int = 2000) -> str:
+    def rest(self) -> list[Line]:
+        """Once it has ended: what `take` has not given yet, and of lines beyond the first ones the last."""
+        with self._lock:
+            if self._partial:
+                self._add(self._partial)
+                self._partial = b""
+            left_out = self._beyond - len(self._held)
+            gap = [Line(self._held[0].at, f"[{left_out} lines left out]")] if left_out else []
+            rest, self._fresh = [*self._fresh, *gap, *self._held], []
+            self._held.clear()
+            self._beyond = 0
+            return rest
+
+    def tail(self, characters: int = 2000) -> str:
         """The last lines, for the error of a trainer that crashed."""
-        text = self.content()[-4 * characters :].decode("utf-8", errors="replace").strip()
-        return "\n".join(text.splitlines()[-lines:])[-characters:]
+        with self._lock:
+            return "\n".join(self._recent)[-characters:].strip()
+
+    def _add(self, raw: bytes) -> None:
+        text = raw.decode("utf-8", errors="replace").rstrip("\r")[:LINE_CHARACTERS]
+        line = Line(datetime.now(UTC), text)
+        self._recent.append(text)
+        if self._room:
+            self._room -= 1
+            self._fresh.append(line)
+        else:
+            self._beyond += 1
+            self._held.append(line)
 
 
 class TrainerProcess:

@@ -11,7 +11,7 @@ from types import FrameType
 
 from service.errors import AtelierError
 from service.queue import Publisher
-from service.records import datasets, evaluations, images, leases, suspects
+from service.records import datasets, endings, evaluations, idempotency, images, suspects
 from service.records.database import Database
 from service.settings import Settings, load_settings
 
@@ -23,14 +23,15 @@ EVERY = 3.0
 def reconcile(database: Database, publisher: Publisher) -> int:
     """Look once, and publish what waits; returns how many messages were due."""
     with database.transaction() as session:
-        expired = leases.expire(session)
+        expired = endings.expire(session)
     # What did expire waits again with a fresh time of publication, so it is not among the stale ones too.
     with database.transaction() as session:
-        queued = leases.stale_queued(session)
+        queued = endings.stale_queued(session)
         pending = datasets.stale(session)
         silent = images.stale(session)
         unmeasured = evaluations.stale(session)
         unsuspected = suspects.stale(session)
+        idempotency.forget(session)
     for job_id in expired:
         logger.warning("job %s: its lease ran out; it is queued again", job_id)
         publisher.send("atelier.train", job_id)

@@ -2,17 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from models import checkpoint_folders
 from service.artifacts import Artifacts
 from service.event_files import event_file_key
-from service.records import checkpoints, events, leases, metrics, samples
+from service.records import checkpoints, events, leases, logs, metrics, samples
 from service.records.events import EventType, Level
+from service.records.logs import Line
 from service.records.metrics import MetricRow
 from worker import classifiers
 from worker.process import Event
@@ -38,6 +40,7 @@ class Batch:
     """Rows that wait to be written in one transaction."""
 
     metric_rows: list[MetricRow] = field(default_factory=list)
+    log_lines: list[Line] = field(default_factory=list)
     writes: list[Callable[[Session], object]] = field(default_factory=list)
     advanced: bool = False
     events: int = 0
@@ -66,6 +69,13 @@ class Recorder:
         waited = time.monotonic() - self._tried_at
         return self._batch.events >= FLUSH_AT or (self._batch.events > 0 and waited >= FLUSH_EVERY)
 
+    def begin(self, session: Session, step: int, images: int) -> bool:
+        """Record where the attempt starts; False: it is over."""
+        self._position |= {"step": step, "images": images}
+        return leases.begin(
+            session, self._assignment.job_id, self._assignment.attempt, step=step, images=images
+        )
+
     def add(self, event: Event) -> None:
         handle = HANDLERS.get(event["type"])
         if handle is None:
@@ -75,6 +85,11 @@ class Recorder:
             return
         handle(self, event)
         self._batch.events += 1
+
+    def log(self, lines: Sequence[Line]) -> None:
+        """Lines of the trainer's log, to be written with the rows that wait."""
+        self._batch.log_lines += lines
+        self._batch.events += len(lines)
 
     def write(self, session: Session) -> bool:
         """The rows that wait, in the caller's transaction; False, and nothing, if the attempt is over.
@@ -88,6 +103,7 @@ class Recorder:
         if self._batch.advanced:
             leases.report(session, job_id, attempt, **self._position)
         metrics.add(session, job_id, self._batch.metric_rows, attempt=attempt)
+        logs.add(session, job_id, attempt, self._batch.log_lines)
         for write in self._batch.writes:
             write(session)
         return True
@@ -119,8 +135,10 @@ class Recorder:
 
     def _saved(self, event: Event) -> None:
         job_id, attempt, step = self._assignment.job_id, self._assignment.attempt, event["step"]
-        key = f"jobs/{job_id}/checkpoints/{attempt}-{step:08d}/checkpoint.safetensors"
-        self._artifacts.put_file(self._file(event["path"]), key)
+        saved, folder = self._file(event["path"]), f"jobs/{job_id}/checkpoints/{attempt}-{step:08d}"
+        for file in checkpoint_folders.files(saved.parent):
+            self._artifacts.put_file(file, f"{folder}/{file.name}")
+        key = f"{folder}/{saved.name}"
         row = {name: event[name] for name in ("step", "images", "sha256", "size_bytes")}
         row |= {"attempt": attempt, "artifact": key, **self._scored.get(step, {})}
         self._batch.writes.append(lambda session: checkpoints.add(session, job_id, **row))
@@ -161,6 +179,10 @@ class Recorder:
             stored = event_file_key(self._assignment.job_id, self._assignment.attempt)
             self._artifacts.put_bytes(file.read(event["size_bytes"]), stored)
 
+    def _stopped(self, event: Event) -> None:
+        """Its checkpoint has been told already; the job waits for another worker."""
+        self._advance(event["step"], event["images"])
+
     def _finished(self, event: Event) -> None:
         self._advance(event["step"], event["images"])
         self.finished = True
@@ -199,6 +221,7 @@ HANDLERS: dict[str, Callable[[Recorder, Event], None]] = {
     "evaluated": Recorder._evaluated,
     "alert": Recorder._alert,
     "logged": Recorder._logged,
+    "stopped": Recorder._stopped,
     "finished": Recorder._finished,
     "error": Recorder._failed,
 }

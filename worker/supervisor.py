@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from service.errors import AtelierError, Unavailable
-from service.records import datasets, jobs, leases
+from service.records import checkpoints, datasets, endings, jobs, leases
 from service.records.status import DatasetStatus, JobStatus
 from worker import classifiers
 from worker.failures import failure
@@ -23,11 +23,12 @@ from worker.lease import Lease, Order
 from worker.process import TrainerProcess
 from worker.recorder import Assignment, Recorder
 from worker.resources import Resources
+from worker.resuming import Start, start_of
 from worker.waiting import dataset_is_settled
 
 logger = logging.getLogger(__name__)
 
-GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+GRACE = 10.0  # seconds for a trainer to save a checkpoint when it is paused or its worker shuts down
 EXIT_PATIENCE = 30.0  # seconds for a trainer that said its last word to free its device and exit
 RETRY_EVERY = 1.0
 
@@ -39,6 +40,7 @@ class Ending(StrEnum):
 
     EXITED = "exited"
     CANCELLED = "cancelled"
+    PAUSED = "paused"
     STOPPED = "stopped"  # this worker is shutting down
     LOST = "lost"  # the job is not this worker's any more
 
@@ -98,7 +100,10 @@ class Attempt:
         trainer = None
         try:
             make_folder(self._folder, self._assignment.job_id)
-            trainer = TrainerProcess(self._command())
+            start = start_of(self._assignment.job_id, self._resources)
+            if not self._persist(lambda session: self._recorder.begin(session, start.step, start.images)):
+                return
+            trainer = TrainerProcess(self._command(start))
             ending = self._follow(trainer)
             exit_status = self._end(trainer, ending)
             self._conclude(ending, exit_status, trainer)
@@ -109,7 +114,7 @@ class Attempt:
                 trainer.remaining_events()
             self._finish(JobStatus.FAILED, failure(error, code="worker_error", hint=WORKER_HINT))
 
-    def _command(self) -> dict[str, Any]:
+    def _command(self, start: Start) -> dict[str, Any]:
         dataset_id, inception = self._assignment.dataset_id, self._resources.settings.inception
         with self._resources.database.read() as session:
             dataset = datasets.get(session, dataset_id)
@@ -119,6 +124,9 @@ class Attempt:
                     f"The dataset {dataset_id} is {dataset.status}, so there is nothing to train on.",
                     hint="GET /v1/datasets/{id} gives the reason; upload it again and create the job anew.",
                 )
+            init_from = None if start.folder else self._assignment.spec.get("init_from")
+            stored = checkpoints.get(session, init_from).artifact if init_from else None
+        init = self._resources.artifacts.local(stored) if stored else None
         return {
             "spec": self._assignment.spec,
             "dataset": str(self._resources.artifacts.local_folder(f"datasets/{dataset_id}/packed")),
@@ -126,6 +134,9 @@ class Attempt:
             "device": self._resources.settings.device,
             "classifiers": str(classifiers.stored(self._resources.artifacts, self._folder / "classifiers")),
             "inception": None if inception is None else str(inception),
+            "init": None if init is None else str(init),
+            "resume": None if start.folder is None else str(start.folder),
+            "step": start.step,
         }
 
     def _follow(self, trainer: TrainerProcess) -> Ending:
@@ -135,9 +146,12 @@ class Attempt:
                 return Ending.LOST
             if self._lease.order is Order.CANCEL:
                 return Ending.CANCELLED
+            if self._lease.order is Order.PAUSE:
+                return Ending.PAUSED
             if self._stopping.is_set():
                 return Ending.STOPPED
             event = trainer.next_event(timeout=0.1)
+            self._recorder.log(trainer.log.take())
             if event is not None:
                 self._recorder.add(event)
             elif trainer.ended:
@@ -160,11 +174,13 @@ class Attempt:
     def _end(self, trainer: TrainerProcess, ending: Ending) -> int:
         """The process is gone when this returns, whatever the ending was."""
         if ending is Ending.EXITED:
-            return trainer.reap(patience=EXIT_PATIENCE)
-        exit_status = trainer.stop(0 if ending is Ending.LOST else GRACE)
-        for event in trainer.remaining_events():
-            if ending is not Ending.LOST:
-                self._recorder.add(event)
+            exit_status = trainer.reap(patience=EXIT_PATIENCE)
+        else:
+            exit_status = trainer.stop(GRACE if ending in (Ending.STOPPED, Ending.PAUSED) else 0)
+            for event in trainer.remaining_events():
+                if ending is not Ending.LOST:
+                    self._recorder.add(event)
+        self._recorder.log(trainer.log.rest())
         return exit_status
 
     def _conclude(self, ending: Ending, exit_status: int, trainer: TrainerProcess) -> None:
@@ -174,27 +190,28 @@ class Attempt:
             return
         if not self._persist(self._recorder.write):
             return
-        self._resources.artifacts.put_bytes(trainer.log.content(), f"jobs/{job_id}/trainer.log")
         if ending is Ending.CANCELLED:
             self._finish(JobStatus.CANCELLED)
         elif self._recorder.finished:
             self._finish(JobStatus.SUCCEEDED)
+        elif ending is Ending.PAUSED:
+            self._finish(JobStatus.PAUSED)
         elif ending is Ending.STOPPED:
-            self._release()
+            self._wait_again(lambda session: endings.release(session, job_id, attempt))
+        elif self._recorder.error:
+            self._finish(JobStatus.FAILED, self._recorder.error)
         else:
-            self._finish(
-                JobStatus.FAILED, self._recorder.error or crash_error(exit_status, trainer.log.tail())
-            )
+            error = crash_error(exit_status, trainer.log.tail())
+            self._wait_again(lambda session: endings.crashed(session, job_id, attempt, error))
 
     def _finish(self, status: JobStatus, error: dict[str, Any] | None = None) -> None:
         job_id, attempt = self._assignment.job_id, self._assignment.attempt
-        self._persist(lambda session: leases.finish(session, job_id, attempt, status, error))
+        self._persist(lambda session: endings.finish(session, job_id, attempt, status, error))
 
-    def _release(self) -> None:
+    def _wait_again(self, give_back: Callable[[Session], bool]) -> None:
         """Give the job back before its lease would run out, and ring for another worker."""
-        job_id, attempt = self._assignment.job_id, self._assignment.attempt
-        if self._persist(lambda session: leases.release(session, job_id, attempt)):
-            self._resources.publisher.send("atelier.train", job_id)
+        if self._persist(give_back):
+            self._resources.publisher.send("atelier.train", self._assignment.job_id)
 
     def _persist(self, write: Callable[[Session], bool]) -> bool:
         """Write, again and again while the database is away and the lease holds; False if refused or lost."""
@@ -227,7 +244,7 @@ def crash_error(exit_status: int, tail: str) -> dict[str, Any]:
     """What is known of a trainer that ended without a last word."""
     name = signal_name(-exit_status) if exit_status < 0 else None
     how = f"was killed by {name}" if name else f"exited with status {exit_status}"
-    hint = "jobs/{id}/trainer.log among the artifacts has all that it wrote."
+    hint = "GET /v1/jobs/{id}/logs has all that it wrote."
     if name == "SIGKILL":
         hint = (
             "The kernel ends a process this way when memory runs out (see dmesg): lower batch_size, or raise "

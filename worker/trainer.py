@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from models.tensorboard import TensorBoardWriter  # brings torch
 
 EXIT_ERROR = 1
+PATHS = ("classifiers", "inception", "init", "resume")
 EXIT_ORPHANED = 3
 STDIN = 0
 STDOUT = 1
@@ -29,7 +32,7 @@ def main() -> int:
         run(command, events)
     except Exception as error:  # noqa: BLE001 - whatever it is, the job's error says it
         traceback.print_exc()
-        said = failure(error, code="trainer_error", hint="The job's trainer.log has the traceback.")
+        said = failure(error, code="trainer_error", hint="GET /v1/jobs/{id}/logs has the traceback.")
         emit(events, {"type": "error", **said})
         return EXIT_ERROR
     return 0
@@ -48,11 +51,10 @@ def run(command: dict[str, Any], events: TextIO) -> None:
     from models.training import Saved, event_to_json, train
 
     out, pace = Path(command["out"]), Pace(time.monotonic())
-    inception = command["inception"] and Path(command["inception"])
-    known = {"classifiers": Path(command["classifiers"]), "inception": inception}
-    board = TensorBoardWriter(out)
+    known = {name: command[name] and Path(command[name]) for name in PATHS}
+    board = TensorBoardWriter(out, resumed=int(command["step"]))
     try:
-        for event in train(spec, dataset, out, device=device, **known):
+        for event in train(spec, dataset, out, device=device, stopping=asked_to_stop(), **known):
             board.add(event)  # before it is told: whoever hears of a picture moves it
             emit(events, event_to_json(event))
             if pace.due(time.monotonic()) or isinstance(event, Saved):
@@ -60,6 +62,13 @@ def run(command: dict[str, Any], events: TextIO) -> None:
     finally:
         emit(events, logged(board, out))
         board.close()
+
+
+def asked_to_stop() -> Callable[[], bool]:
+    """From now on SIGTERM ends the run behind the step it is at, with a checkpoint."""
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    return asked.is_set
 
 
 class Pace:

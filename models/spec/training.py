@@ -89,6 +89,12 @@ class TrainingSpec(Model):
     seed: Seed | None = Field(
         None, description="Fixes every random choice. Left out: drawn, and written here."
     )
+    init_from: Text | None = Field(
+        None,
+        max_length=1000,
+        description="Checkpoint whose weights the training starts from, of networks like its own; without a "
+        "service, its file. Null starts from random ones.",
+    )
     data: DataSpec = Field(default_factory=DataSpec, description="How images are shown to the networks.")
     budget: Budget = Field(Budget(images=100_000), description="How long to train.")
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(

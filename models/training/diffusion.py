@@ -77,6 +77,7 @@ def diffusion_recipe(spec: DiffusionSpec, networks: dict[str, nn.Module], noise:
         evaluate=evaluate,
         sampling="network",
         ema=ema,
+        generators={"noise": noise},
         scaler=torch.amp.GradScaler(device.type) if spec.precision is Precision.FP16 else None,
     )
 

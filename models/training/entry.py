@@ -1,12 +1,13 @@
 """The one entry point: a resolved spec and a dataset in, events out."""
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from models import checkpoints
 from models.data import BatchStream, PackedDataset, split
 from models.metrics.classifier import classifier_key, train_classifier
 from models.metrics.extractors import ExtractorError
@@ -29,18 +30,27 @@ def train(
     device: str = "cpu",
     classifiers: Path | None = None,
     inception: Path | None = None,
+    init: Path | None = None,
+    resume: Path | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Train by a resolved `spec`, writing pictures and checkpoints below `out`.
 
     `classifiers` is a folder of those that are known already, `inception` the file of Inception's weights; a
     classifier that is needed and missing is trained before the first step.
+    `init` is the file of the checkpoint that the spec's `init_from` names, which a resumed run does without.
+    `resume` is the folder of a checkpoint of a run by this very spec, as that run's first event held it: it
+    goes on from there, on a CPU to the same last bit as if it had never ended. Once `stopping` says so,
+    the run saves a checkpoint behind the step it is at and ends with the event Stopped.
     The first event holds the spec as settled for this device; on a CPU, training by it again gives the same
     losses to the last bit. Seeds torch's global generator and sets its thread count.
-    Raises TrainingError when the run cannot go on.
+    Raises TrainingError when the run cannot go on, CheckpointError when it cannot resume.
     """
     place = _place(device)
     spec = settle(spec, place, build_recipe)
-    recipe = build_recipe(spec, place)
+    if spec.init_from is not None and init is None and resume is None:
+        raise ValueError(f"the file of the checkpoint {spec.init_from} is needed")
+    recipe = build_recipe(spec, place, init=None if resume else init)
     parameters = {
         name: sum(weights.numel() for weights in network.parameters())
         for name, network in recipe.networks.items()
@@ -65,7 +75,7 @@ def train(
     score = (yield from _scorer(spec, images, out, place, classifiers, inception)) if scores else None
     tried = min(spec.evaluation.samples if spec.evaluation else 0, len(held_out), len(trained))
     trial = Trial(stream.at(held_out[:tried]), stream.at(trained[:tried]))
-    yield from run(spec, recipe, stream, trial, score, out)
+    yield from run(spec, recipe, stream, trial, score, out, resume=resume, stopping=stopping)
 
 
 def _usable(indices: Tensor, spec: JobSpec, dataset: PackedDataset) -> Tensor:
@@ -122,10 +132,15 @@ def _place(device: str) -> torch.device:
         raise TrainingError("device_unavailable", f"There is no device {device!r}: {reason}", hint) from None
 
 
-def build_recipe(spec: JobSpec, device: torch.device) -> Recipe:
-    """Networks, phases and optimizers; the same spec gives the same initial weights on every device."""
+def build_recipe(spec: JobSpec, device: torch.device, *, init: Path | None = None) -> Recipe:
+    """Networks, phases and optimizers; the same spec gives the same initial weights on every device.
+
+    `init` is a checkpoint whose weights they start from.
+    """
     torch.manual_seed(derived_seed(spec, "weights"))
     networks = place_networks(spec, device)
+    if init is not None:
+        checkpoints.load_weights(init, networks)
     noise = torch.Generator(device).manual_seed(derived_seed(spec, "noise"))
     if isinstance(spec, GanSpec):
         return gan_recipe(spec, networks, noise)

@@ -1,7 +1,7 @@
 """What a training run tells, as frozen dataclasses that travel as JSON."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,17 @@ class Finished:
     seconds: float
 
 
-Event = Started | Progress | Sampled | Saved | ClassifierTrained | Evaluated | Alert | Finished
-_EVENTS: dict[str, type[Event]] = {
-    event.type: event
-    for event in (Started, Progress, Sampled, Saved, ClassifierTrained, Evaluated, Alert, Finished)
-}
+@dataclass(frozen=True)
+class Stopped:
+    """The run was asked to stop; its checkpoint of this step is already told, and resumes it."""
+
+    type: ClassVar[str] = "stopped"
+    step: int
+    images: int
+
+
+Event = Started | Progress | Sampled | Saved | ClassifierTrained | Evaluated | Alert | Finished | Stopped
+_EVENTS: dict[str, type[Event]] = {event.type: event for event in get_args(Event)}
 
 
 def event_to_json(event: Event) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def gan_recipe(spec: GanSpec, networks: dict[str, nn.Module], noise: torch.Gener
         evaluate=game.evaluate,
         sampling="generator",
         ema=Ema(generator, spec.ema) if spec.ema else None,
+        generators={"noise": noise},
         scaler=torch.amp.GradScaler(device_type) if spec.precision is Precision.FP16 else None,
         state=game.ada.state() if game.ada else {},
     )

@@ -9,16 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import checkpoints
+from models import checkpoint_folders, checkpoints
+from models.data import BatchStream
 from models.metrics.measurement import Measurement
 from models.sampling import SamplingError, generate
 from models.sampling.pictures import encode, grid
 from models.spec import DiffusionSpec, JobSpec, every_steps, total_steps
-from models.training.events import Evaluated, Event, Finished, Progress, Sampled, Saved, TrainingError
+from models.spec.interval import Interval
+from models.training import state
+from models.training.events import (
+    Evaluated,
+    Event,
+    Finished,
+    Progress,
+    Sampled,
+    Saved,
+    Stopped,
+    TrainingError,
+)
 from models.training.means import Means
 from models.training.memory import memory
 from models.training.recipe import Recipe
-from models.training.update import Stream, one_step
+from models.training.update import one_step
 
 _TELL_SECONDS = 5.0  # a run whose metrics are far apart still shows that it moves
 _LEGIBLE_PIXELS = 64  # smaller images are enlarged in the grids, which are made to be looked at
@@ -43,20 +55,33 @@ Score = Callable[[Mapping[str, nn.Module]], Measurement]
 
 
 def run(
-    spec: JobSpec, recipe: Recipe, stream: Stream, trial: Trial, score: Score | None, out: Path
+    spec: JobSpec,
+    recipe: Recipe,
+    stream: BatchStream,
+    trial: Trial,
+    score: Score | None,
+    out: Path,
+    *,
+    resume: Path | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Train by a resolved spec; pictures and checkpoints are written below `out`.
 
-    Raises TrainingError when a loss is no longer finite.
+    What belongs to a step is told before its checkpoint: a run that resumes there has nothing to make up for.
+    `resume` is a checkpoint's folder; `stopping` is asked after each step.
+    Raises TrainingError when a loss is no longer finite, and CheckpointError when it cannot resume.
     """
     began = time.perf_counter()
     steps, means, log_every = total_steps(spec), Means(), spec.log_every_steps or 1
-    evaluate_every = every_steps(spec.evaluation, spec.batch_size) if spec.evaluation else None
-    told, training_seconds, told_at = 0, 0.0, began
+    start = 0
+    if resume is not None:
+        path = resume / state.FILE_NAME
+        start = state.load(path, spec=spec, recipe=recipe, stream=stream, means=means)
+    told, training_seconds, told_at = start * spec.batch_size, 0.0, began
     device = next(recipe.networks[recipe.sampling].parameters()).device
-    for step in range(1, steps + 1):
-        images, step_began = step * spec.batch_size, time.perf_counter()
-        logs = step % log_every == 0 or step == steps
+    for step in range(start + 1, steps + 1):
+        images, step_began, last = step * spec.batch_size, time.perf_counter(), step == steps
+        logs = step % log_every == 0 or last
         one_step(spec, recipe, stream, step, means, measure=logs)
         metrics = {**means.read(), **memory(device)} if logs else {}
         now = time.perf_counter()
@@ -65,29 +90,43 @@ def run(
             _refuse_divergence(metrics, step)
             yield Progress(step, images, (images - told) / max(training_seconds, 1e-9), metrics)
             told, training_seconds, told_at = images, 0.0, now
-        yield from _artifacts(spec, recipe, out, step, last=step == steps)
-        if evaluate_every and (step % evaluate_every == 0 or step == steps):
+        if last or _due(spec.samples, spec, step):
+            yield _sampled(spec, recipe, out, step)
+        if spec.evaluation and (last or _due(spec.evaluation, spec, step)):
             yield _evaluated(spec, recipe, trial, score, step)
+        stops = not last and stopping()
+        if last or stops or _due(spec.checkpoints, spec, step):
+            yield _saved(spec, recipe, stream, means, out, step)
+        if stops:
+            yield Stopped(step, images)
+            return
     yield Finished(steps, steps * spec.batch_size, time.perf_counter() - began)
 
 
-def _artifacts(spec: JobSpec, recipe: Recipe, out: Path, step: int, *, last: bool) -> Iterator[Event]:
-    images = step * spec.batch_size
-    if last or step % every_steps(spec.samples, spec.batch_size) == 0:
-        path = Path("samples") / f"{step:08d}.png"
-        _draw_samples(spec, recipe, out / path)
-        yield Sampled(step, images, str(path))
-    if last or step % every_steps(spec.checkpoints, spec.batch_size) == 0:
-        folder = Path("checkpoints") / f"{step:08d}"
-        saved = checkpoints.save(
-            out / folder,
-            spec=spec,
-            step=step,
-            images=images,
-            networks=recipe.networks,
-            averaged=recipe.averaged_networks(),
-        )
-        yield Saved(step, images, str(folder / saved.path.name), saved.sha256, saved.size_bytes)
+def _due(interval: Interval, spec: JobSpec, step: int) -> bool:
+    return step % every_steps(interval, spec.batch_size) == 0
+
+
+def _sampled(spec: JobSpec, recipe: Recipe, out: Path, step: int) -> Sampled:
+    path = Path("samples") / f"{step:08d}.png"
+    _draw_samples(spec, recipe, out / path)
+    return Sampled(step, step * spec.batch_size, str(path))
+
+
+def _saved(spec: JobSpec, recipe: Recipe, stream: BatchStream, means: Means, out: Path, step: int) -> Saved:
+    _refuse_broken_weights(recipe, step)
+    folder, images = Path("checkpoints") / f"{step:08d}", step * spec.batch_size
+    saved = checkpoints.save(
+        out / folder,
+        spec=spec,
+        step=step,
+        images=images,
+        networks=recipe.networks,
+        averaged=recipe.averaged_networks(),
+    )
+    whole = state.save(out / folder, spec=spec, step=step, recipe=recipe, stream=stream, means=means)
+    checkpoint_folders.commit(out / folder, (saved, whole))
+    return Saved(step, images, str(folder / saved.path.name), saved.sha256, saved.size_bytes)
 
 
 def _draw_samples(spec: JobSpec, recipe: Recipe, path: Path) -> None:
@@ -136,4 +175,15 @@ def _refuse_divergence(metrics: dict[str, float], step: int) -> None:
                 "diverged",
                 f"{name} is {value} at step {step}",
                 _DIVERGED,
+            )
+
+
+@torch.no_grad()
+def _refuse_broken_weights(recipe: Recipe, step: int) -> None:
+    """A checkpoint of them could neither make images nor be gone on from; losses are read less often."""
+    for name, network in (recipe.networks | (recipe.averaged_networks() or {})).items():
+        parameters = [weights.isfinite().all() for weights in network.parameters()]
+        if not torch.stack(parameters).all():
+            raise TrainingError(
+                "diverged", f"weights of the {name} are not finite after step {step}", _DIVERGED
             )

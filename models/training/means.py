@@ -33,3 +33,13 @@ class Means:
         means |= self._latest
         self._sums, self._weights, self._latest = {}, {}, {}
         return means
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, float], dict[str, float]]:
+        """What has been taken in since the last `read`: sums, their weights, and values that are no means."""
+        return dict(self._sums), dict(self._weights), dict(self._latest)
+
+    def load_state(
+        self, sums: dict[str, Tensor], weights: dict[str, float], latest: dict[str, float]
+    ) -> None:
+        """Go on from what `state` gave."""
+        self._sums, self._weights, self._latest = dict(sums), dict(weights), dict(latest)

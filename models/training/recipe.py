@@ -49,6 +49,8 @@ class Recipe:
     """From held-out images and their labels, and trained-on images and theirs, to scalars."""
     sampling: str  # the name of the network that makes images
     ema: Ema | None
+    generators: dict[str, torch.Generator]
+    """Every source of random numbers that its steps draw from, but for torch's global ones."""
     scaler: torch.amp.GradScaler | None = None  # of the losses in fp16
     state: dict[str, Tensor] = field(default_factory=dict)
     """What beside networks and optimizers changes while it trains, and a resume needs; changed in place."""

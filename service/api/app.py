@@ -15,6 +15,7 @@ from service.api import (
     health,
     images,
     jobs,
+    logs,
     metrics,
     presets,
     problems,
@@ -59,6 +60,7 @@ KEYED_ROUTERS: tuple[tuple[str, APIRouter], ...] = (
         ("/v1", resource.router)
         for resource in (
             jobs,
+            logs,
             metrics,
             tensorboard,
             events,

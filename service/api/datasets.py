@@ -9,11 +9,13 @@ from models.spec.fields import Text
 from service.api.dataset_replies import DatasetProgress, DatasetReply
 from service.api.dependencies import Artifacts, Database, LinkMaker, Links, ListPage, Publisher, naming_cursor
 from service.api.files import file_content, stored_file
+from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.problems import field_errors, invalid, responses
 from service.api.replies import Listing, listing
 from service.api.uploads import ReceivedUpload
 from service.errors import Conflict
 from service.records import datasets
+from service.records.idempotency import once
 from service.records.ids import new_id
 from service.records.status import DatasetStatus
 from service.records.tables import Dataset
@@ -65,7 +67,7 @@ _BODY = {
     status_code=202,
     responses={
         202: {"headers": {"Location": {"description": "The dataset.", "schema": {"type": "string"}}}},
-        **responses(400, 413, 415),
+        **responses(400, 413, 415, s409=REUSED),
     },
     openapi_extra=_BODY,
 )
@@ -76,19 +78,29 @@ def create_dataset(
     artifacts: Artifacts,
     publisher: Publisher,
     links: Links,
+    idempotency: IdempotencyHeader,
 ) -> DatasetReply:
     """A worker then validates, deduplicates and packs the images: read the dataset until it is `ready`."""
     form = _parse(upload.fields)
     dataset_id = new_id("ds")
     artifacts.put_file(upload.path, f"datasets/{dataset_id}/upload")
+    stored = None
     try:
         with database.transaction() as session:
-            dataset = datasets.create(session, form.name, resolution=form.resolution, dataset_id=dataset_id)
-    except Exception:
-        artifacts.delete(f"datasets/{dataset_id}")
-        raise
-    publisher.send("atelier.prepare", dataset_id)
-    response.headers["Location"] = links(f"/v1/datasets/{dataset_id}")
+            dataset = once(
+                session,
+                idempotency.of(upload.digest),
+                lambda: datasets.create(
+                    session, form.name, resolution=form.resolution, dataset_id=dataset_id
+                ),
+                lambda made: datasets.get(session, made),
+            )
+        stored = dataset.id
+    finally:
+        if stored != dataset_id:  # refused, or made before
+            artifacts.delete(f"datasets/{dataset_id}")
+    publisher.send("atelier.prepare", dataset.id)
+    response.headers["Location"] = links(f"/v1/datasets/{dataset.id}")
     return _reply(dataset, links)
 
 

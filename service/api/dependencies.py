@@ -78,6 +78,8 @@ def _current_key(
     return key
 
 
+CurrentKey = Annotated[ApiKey, Depends(_current_key)]
+
 require_key = Depends(_current_key)
 """For a whole router: no operation of it is reached without a valid key."""
 

@@ -2,11 +2,13 @@
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
 from service.api.bodies import JsonBytes, json_body, parse_model
 from service.api.dependencies import Database, LinkMaker, Links, ListPage, Publisher, naming_cursor
 from service.api.evaluation_replies import EvaluationOrder, EvaluationReply, EvaluationResult
 from service.api.evaluation_requests import EXAMPLES, EvaluationRequest, order
+from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.problems import responses
 from service.api.replies import Listing, listing
 from service.api.stored_specs import OTHER_VERSION, facts_of
@@ -15,6 +17,7 @@ from service.api.wishes import PREFER, AsyncWish
 from service.errors import Conflict
 from service.queue import evaluations_channel
 from service.records import checkpoints, evaluations, jobs
+from service.records.idempotency import Once, once
 from service.records.status import OVER
 from service.records.tables import Evaluation
 
@@ -40,7 +43,7 @@ router = APIRouter(tags=["evaluations"])
             404,
             413,
             415,
-            s409=OTHER_VERSION + " Or its dataset was deleted.",
+            s409=f"{OTHER_VERSION} Or its dataset was deleted. {REUSED}",
             s422="This cannot be measured of the checkpoint.",
         ),
     },
@@ -55,10 +58,11 @@ async def create_evaluation(
     database: Database,
     publisher: Publisher,
     links: Links,
+    idempotency: IdempotencyHeader,
 ) -> EvaluationReply:
     """Answers 202 at once, unless `Prefer: wait=N` says to wait; `status` tells of a failure."""
     asked = parse_model(EvaluationRequest, body)
-    row = await run_in_threadpool(_order, database, checkpoint_id, asked)
+    row = await run_in_threadpool(_order, database, checkpoint_id, asked, idempotency.of(body))
     # Listened to before anybody knows of it, so that its completion cannot be missed.
     async with publisher.listen(evaluations_channel(row.id)) as bell:
         await run_in_threadpool(publisher.send, "atelier.evaluate", row.id)
@@ -110,18 +114,29 @@ def list_evaluations(
     return listing(data, has_more=found.has_more, id_of=lambda evaluation: evaluation.id)
 
 
-def _order(database: Database, checkpoint_id: str, asked: EvaluationRequest) -> Evaluation:
+def _order(
+    database: Database, checkpoint_id: str, asked: EvaluationRequest, named: Once | None
+) -> Evaluation:
     with database.transaction() as session:
-        checkpoint = checkpoints.get(session, checkpoint_id)
-        job = jobs.get(session, checkpoint.job_id)
-        facts = facts_of(session, job.dataset)
-        if facts is None:
-            raise Conflict(
-                "dataset_missing",
-                f"The dataset {job.dataset!r} was deleted, so there is nothing to compare images with.",
-                hint="Upload it again, and train on it.",
-            )
-        return evaluations.create(session, checkpoint.id, order(asked, job, facts))
+        return once(
+            session,
+            named,
+            lambda: _ordered(session, checkpoint_id, asked),
+            lambda made: evaluations.get(session, made),
+        )
+
+
+def _ordered(session: Session, checkpoint_id: str, asked: EvaluationRequest) -> Evaluation:
+    checkpoint = checkpoints.get(session, checkpoint_id)
+    job = jobs.get(session, checkpoint.job_id)
+    facts = facts_of(session, job.dataset)
+    if facts is None:
+        raise Conflict(
+            "dataset_missing",
+            f"The dataset {job.dataset!r} was deleted, so there is nothing to compare images with.",
+            hint="Upload it again, and train on it.",
+        )
+    return evaluations.create(session, checkpoint.id, order(asked, job, facts))
 
 
 def _read(database: Database, evaluation_id: str) -> Evaluation:

@@ -6,6 +6,7 @@ from fastapi.concurrency import run_in_threadpool
 from service.api.bodies import JsonBytes, json_body, parse_model
 from service.api.dependencies import Artifacts, Database, LinkMaker, Links, Publisher
 from service.api.files import MEDIA_TYPES, file_content, stored_file
+from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.image_replies import ImageBatchReply, ImageReply
 from service.api.image_requests import EXAMPLES, ImagesRequest, order
 from service.api.negotiation import JSON, best_accepted
@@ -16,6 +17,7 @@ from service.api.wishes import PREFER, WaitingWish
 from service.errors import AtelierError, Conflict, NotFound
 from service.queue import images_channel
 from service.records import checkpoints, images, jobs
+from service.records.idempotency import Once, once
 from service.records.status import OVER, RequestStatus
 from service.records.tables import ImageBatch
 
@@ -38,7 +40,13 @@ router = APIRouter(tags=["images"])
             "headers": {"Location": {"description": "The batch.", "schema": {"type": "string"}}},
         },
         **responses(
-            400, 404, 406, 413, 415, s409=OTHER_VERSION, s422="The request does not fit the checkpoint."
+            400,
+            404,
+            406,
+            413,
+            415,
+            s409=f"{OTHER_VERSION} {REUSED}",
+            s422="The request does not fit the checkpoint.",
         ),
     },
     openapi_extra={**json_body("ImagesRequest", EXAMPLES), "parameters": [PREFER]},
@@ -53,10 +61,11 @@ async def create_images(
     artifacts: Artifacts,
     publisher: Publisher,
     links: Links,
+    idempotency: IdempotencyHeader,
 ) -> ImageBatchReply | Response:
     """Waits for a worker to make them, 60 s unless `Prefer` says otherwise; then 202 and a place to look."""
     asked, wants_picture = _negotiated(parse_model(ImagesRequest, body), request.headers.get("accept", ""))
-    batch = await run_in_threadpool(_order, database, checkpoint_id, asked)
+    batch = await run_in_threadpool(_order, database, checkpoint_id, asked, idempotency.of(body))
     # Listened to before anybody knows of the batch, so that its completion cannot be missed.
     async with publisher.listen(images_channel(batch.id)) as bell:
         await run_in_threadpool(publisher.send, "atelier.sample", batch.id)
@@ -142,11 +151,15 @@ def _negotiated(asked: ImagesRequest, accept: str) -> tuple[ImagesRequest, bool]
     return asked.model_copy(update={"format": name}), True
 
 
-def _order(database: Database, checkpoint_id: str, asked: ImagesRequest) -> ImageBatch:
+def _order(database: Database, checkpoint_id: str, asked: ImagesRequest, named: Once | None) -> ImageBatch:
     with database.transaction() as session:
-        checkpoint = checkpoints.get(session, checkpoint_id)
-        spec = spec_of(jobs.get(session, checkpoint.job_id))
-        return images.create(session, checkpoint.id, order(asked, spec))
+
+        def make() -> ImageBatch:
+            checkpoint = checkpoints.get(session, checkpoint_id)
+            spec = spec_of(jobs.get(session, checkpoint.job_id))
+            return images.create(session, checkpoint.id, order(asked, spec))
+
+        return once(session, named, make, lambda made: images.get(session, made))
 
 
 def _read(database: Database, image_id: str) -> ImageBatch:

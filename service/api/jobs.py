@@ -20,12 +20,14 @@ from service.api.dependencies import (
     ServiceSettings,
     naming_cursor,
 )
+from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.problems import invalid, responses
 from service.api.replies import JobPlanReply, JobProgress, JobReply, Listing, listing
 from service.api.schema import JOB_REQUEST
-from service.api.stored_specs import facts_of
+from service.api.stored_specs import check_start, facts_of
 from service.api.waiting import while_connected
 from service.records import checkpoints, jobs
+from service.records.idempotency import Once, once
 from service.records.status import JobStatus
 from service.records.tables import Job
 
@@ -66,7 +68,9 @@ _EXAMPLES = {
             "description": "The job is stored and waits for a worker.",
             "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
         },
-        **responses(400, 413, 415, s409="The dataset is not ready.", s422="Fields of the spec are wrong."),
+        **responses(
+            400, 413, 415, s409=f"The dataset is not ready. {REUSED}", s422="Fields of the spec are wrong."
+        ),
     },
     openapi_extra=json_body(JOB_REQUEST, _EXAMPLES),
 )
@@ -78,13 +82,14 @@ async def create_job(
     publisher: Publisher,
     settings: ServiceSettings,
     links: Links,
+    idempotency: IdempotencyHeader,
     *,
     dry_run: Annotated[bool, Query(description="Only say what the job would be; nothing is stored.")] = False,
 ) -> JobReply | Response:
     """A preset plus overrides, or a whole spec. Posting the reply's `spec` repeats the run."""
     raw = parse_object(body)
     if not dry_run:
-        job = await run_in_threadpool(_accept, raw, database, publisher, links)
+        job = await run_in_threadpool(_accept, raw, idempotency.of(body), database, publisher, links)
         response.headers["Location"] = job.urls["self"]
         return job
     plan = await run_in_threadpool(_plan, raw, database)
@@ -154,10 +159,46 @@ def cancel_job(job_id: str, database: Database, links: Links) -> JobReply:
         return _replies(session, links, [jobs.request_cancel(session, job_id)])[0]
 
 
-def _accept(raw: dict[str, Any], database: Database, publisher: Publisher, links: LinkMaker) -> JobReply:
+@router.post(
+    "/{job_id}/pause",
+    operation_id="pauseJob",
+    summary="Pause a job",
+    responses=responses(404, s409="The job does not run."),
+)
+def pause_job(job_id: str, database: Database, links: Links) -> JobReply:
+    """The job is `pausing` until it has saved a checkpoint and its process is gone, and then `paused`."""
     with database.transaction() as session:
-        plan = presets.plan(raw, lambda name: facts_of(session, name, keep=True))
-        job = jobs.create(session, plan.spec.model_dump(mode="json"), plan.warnings, plan.steps)
+        return _replies(session, links, [jobs.request_pause(session, job_id)])[0]
+
+
+@router.post(
+    "/{job_id}/resume",
+    operation_id="resumeJob",
+    summary="Resume a job",
+    responses=responses(404, s409="The job is neither paused, nor failed, nor cancelled."),
+)
+def resume_job(job_id: str, database: Database, publisher: Publisher, links: Links) -> JobReply:
+    """A paused, failed or cancelled job is `queued` again, and goes on from its last checkpoint.
+
+    On a CPU it ends with the very weights that it would have ended with uninterrupted.
+    """
+    with database.transaction() as session:
+        reply = _replies(session, links, [jobs.request_resume(session, job_id)])[0]
+    publisher.send("atelier.train", job_id)
+    return reply
+
+
+def _accept(
+    raw: dict[str, Any], asked: Once | None, database: Database, publisher: Publisher, links: LinkMaker
+) -> JobReply:
+    with database.transaction() as session:
+
+        def make() -> Job:
+            plan = presets.plan(raw, lambda name: facts_of(session, name, keep=True))
+            check_start(session, plan.spec)
+            return jobs.create(session, plan.spec.model_dump(mode="json"), plan.warnings, plan.steps)
+
+        job = once(session, asked, make, lambda job_id: jobs.get(session, job_id))
         reply = _replies(session, links, [job])[0]
     # Best effort: without Redis the stored row is published later, or found by an idle worker.
     publisher.send("atelier.train", job.id)
@@ -166,7 +207,9 @@ def _accept(raw: dict[str, Any], database: Database, publisher: Publisher, links
 
 def _plan(raw: dict[str, Any], database: Database) -> Plan:
     with database.read() as session:
-        return presets.plan(raw, lambda name: facts_of(session, name))
+        plan = presets.plan(raw, lambda name: facts_of(session, name))
+        check_start(session, plan.spec)
+    return plan
 
 
 def _labels(request: Request, pairs: Sequence[str]) -> dict[str, str]:
@@ -192,7 +235,18 @@ def _replies(session: Session, links: LinkMaker, rows: Sequence[Job]) -> list[Jo
 
 def _reply(row: Job, links: LinkMaker, best: str | None, last: str | None) -> JobReply:
     own = f"/v1/jobs/{row.id}"
-    pages = ("metrics", "metrics.png", "tensorboard", "events", "samples", "checkpoints", "cancel")
+    pages = (
+        "metrics",
+        "metrics.png",
+        "tensorboard",
+        "events",
+        "logs",
+        "samples",
+        "checkpoints",
+        "cancel",
+        "pause",
+        "resume",
+    )
     return JobReply(
         id=row.id,
         name=row.name,

@@ -22,6 +22,7 @@ DATASET = "ds_01jc0000000000000000000002"
 IMAGES = "img_01jc0000000000000000000003"
 EVALUATION = "eval_01jc0000000000000000000005"
 EVENT = "event_01jc0000000000000000000004"
+LOG_LINE = "log_01jc0000000000000000000004"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 
@@ -258,3 +259,22 @@ class SampleReply(BaseModel):
     images: int
     created_at: datetime
     url: str
+
+
+class LogLineReply(BaseModel):
+    """A line that a job's training process wrote to its standard error."""
+
+    model_config = example(
+        id=LOG_LINE,
+        object="log_line",
+        job_id=JOB,
+        attempt=1,
+        text="UserWarning: this device has no fast bf16",
+        created_at=MOMENT,
+    )
+    id: str
+    object: Literal["log_line"] = "log_line"
+    job_id: str
+    attempt: int
+    text: str
+    created_at: datetime

@@ -2,10 +2,11 @@
 
 from sqlalchemy.orm import Session
 
-from models.spec import BUILTIN_DATASETS, DatasetFacts, JobSpec, SpecError, load_spec
+from models.spec import BUILTIN_DATASETS, DatasetFacts, FieldError, JobSpec, SpecError, load_spec
 from models.spec.data import pixel_std
+from models.spec.starting import misfits
 from service.errors import Conflict, NotFound
-from service.records import datasets
+from service.records import checkpoints, datasets, jobs
 from service.records.status import DatasetStatus
 from service.records.tables import Job
 
@@ -58,3 +59,15 @@ def facts_of(session: Session, name: str, *, keep: bool = False) -> DatasetFacts
     classes = tuple(row.class_names or row.classes or ())
     std = pixel_std(row.mean, row.std) if row.mean and row.std else None
     return DatasetFacts(row.name, row.count, row.resolution, row.channels, classes, std)
+
+
+def check_start(session: Session, spec: JobSpec) -> None:
+    """Raises SpecError unless the checkpoint that a spec starts from exists, of networks like its own."""
+    if spec.init_from is None:
+        return
+    try:
+        checkpoint = checkpoints.get(session, spec.init_from)
+    except NotFound as error:
+        raise SpecError([FieldError("init_from", error.message)]) from None
+    if errors := misfits(spec, spec_of(jobs.get(session, checkpoint.job_id))):
+        raise SpecError(errors)

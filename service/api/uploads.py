@@ -1,5 +1,7 @@
 """Reads a multipart form with one file as it arrives: the file goes to disk, and every part is counted."""
 
+import hashlib
+import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -32,6 +34,8 @@ class Upload:
     fields: dict[str, str]
     path: Path
     size: int
+    digest: bytes
+    """SHA-256 of the fields and the file: the same for the same form between other boundaries."""
 
 
 class _Form:
@@ -41,6 +45,7 @@ class _Form:
         self.fields: dict[str, bytearray] = {}
         self.pending = bytearray()
         self.size = 0
+        self.sha256 = hashlib.sha256()
         self.has_file = False
         self.ended = False
         self._limit = limit
@@ -115,7 +120,9 @@ async def _receive(request: Request, settings: ServiceSettings) -> AsyncIterator
         # Closing is among what can fail: it writes what is buffered.
         with _on_disk(), path.open("wb") as file:
             await _copy(request, form, file, limit)
-        yield Upload(_texts(form), path, form.size)
+        texts = _texts(form)
+        form.sha256.update(json.dumps(texts, sort_keys=True).encode())
+        yield Upload(texts, path, form.size, form.sha256.digest())
     finally:
         path.unlink(missing_ok=True)
 
@@ -166,6 +173,7 @@ def _temporary(folder: Path) -> Path:
 
 def _flush(form: _Form, file: BinaryIO) -> None:
     file.write(form.pending)
+    form.sha256.update(form.pending)
     form.pending.clear()
 
 

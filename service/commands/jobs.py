@@ -1,4 +1,4 @@
-"""`atelier jobs`: submit, list, show, cancel, watch, events."""
+"""`atelier jobs`: submit, list, show, cancel, pause, resume, watch, events, logs."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.filesize import decimal
+from rich.markup import escape
 
 from service.commands.connection import connect
 from service.commands.output import (
@@ -103,12 +104,19 @@ def show(job: JobId, *, as_json: Json = False) -> None:
 @app.command()
 def cancel(job: JobId, *, as_json: Json = False) -> None:
     """Cancel a job, queued or running."""
-    with connect() as client:
-        reply = client.post(f"/v1/jobs/{job}/cancel")
-    if as_json:
-        print_json(reply)
-    else:
-        say(f"{reply['id']} is {reply['status']}.")
+    _ask(job, "cancel", as_json=as_json)
+
+
+@app.command()
+def pause(job: JobId, *, as_json: Json = False) -> None:
+    """Let a running job save a checkpoint and stop."""
+    _ask(job, "pause", as_json=as_json)
+
+
+@app.command()
+def resume(job: JobId, *, as_json: Json = False) -> None:
+    """Let a paused, failed or cancelled job go on from its last checkpoint."""
+    _ask(job, "resume", as_json=as_json)
 
 
 @app.command()
@@ -197,3 +205,30 @@ def read_spec(file: Path) -> object:
         hint = 'Expected a JSON object such as {"preset": "dcgan", "dataset": "digits"}.'
         print_error(AtelierError("bad_spec_file", message, hint=hint))
         raise typer.Exit(2) from None
+
+
+@app.command()
+def logs(
+    job: JobId,
+    *,
+    attempt: Annotated[int | None, typer.Option(help="Only of this attempt.")] = None,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """Print the last lines that a job's training process wrote."""
+    with connect() as client:
+        found = list(client.items(f"/v1/jobs/{job}/logs", limit, attempt=attempt))
+    if as_json:
+        print_json(found)
+        return
+    for line in reversed(found):
+        say(f"[dim]{line['attempt']} {when(line['created_at'])}[/dim] {escape(line['text'])}")
+
+
+def _ask(job: str, what: str, *, as_json: bool) -> None:
+    with connect() as client:
+        reply = client.post(f"/v1/jobs/{job}/{what}")
+    if as_json:
+        print_json(reply)
+    else:
+        say(f"{reply['id']} is {reply['status']}.")

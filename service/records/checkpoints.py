@@ -1,6 +1,6 @@
 """Stored networks: every checkpoint that is listed here was complete, and hashed, before it was recorded."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, select, update
@@ -132,6 +132,12 @@ def page(
     if job_id is not None:
         query = query.where(Checkpoint.job_id == job_id)
     return newest_first(session, query, Checkpoint.id, limit, after)
+
+
+def latest_first(session: Session, job_id: str) -> Sequence[Checkpoint]:
+    """A job's checkpoints, that of the highest step first."""
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
+    return session.scalars(query).all()
 
 
 def flags(session: Session, job_ids: Collection[str]) -> dict[str, Flagged]:

@@ -18,7 +18,9 @@ Level = Literal["info", "warning", "error"]
 class EventType(StrEnum):
     QUEUED = "job.queued"
     STARTED = "job.started"
+    RESUMED = "job.resumed"
     REQUEUED = "job.requeued"
+    PAUSED = "job.paused"
     SUCCEEDED = "job.succeeded"
     FAILED = "job.failed"
     CANCELLED = "job.cancelled"

@@ -3,31 +3,24 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import String, cast, or_, select, update
+from sqlalchemy import String, cast, null, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import Conflict, Invalid, NotFound
 from service.records import events
 from service.records.columns import Now, instant, storable
+from service.records.endings import crashed, expire, finish, release, stale_queued
 from service.records.events import EventType
 from service.records.ids import plausible
-from service.records.leases import (
-    claim,
-    expire,
-    fence,
-    finish,
-    release,
-    renew,
-    report,
-    set_resolved,
-    stale_queued,
-)
+from service.records.leases import begin, claim, fence, renew, report, set_resolved
 from service.records.pages import Page, newest_first
 from service.records.status import TERMINAL, DatasetStatus, JobStatus, allowed
 from service.records.tables import Dataset, Job
 
 __all__ = [
+    "begin",
     "claim",
+    "crashed",
     "create",
     "expire",
     "fence",
@@ -140,10 +133,55 @@ def request_cancel(session: Session, job_id: str, now: Now = None) -> Job:
     values: dict[str, Any] = {"status": after, "cancel_requested_at": instant(now)}
     if after == JobStatus.CANCELLED:
         values["finished_at"] = instant(now)
-    session.execute(
-        update(Job).where(Job.id == job_id).values(**values), execution_options={"synchronize_session": False}
-    )
-    session.refresh(job)
+    _changed(session, job, **values)
     if after == JobStatus.CANCELLED:
         events.add(session, job.id, EventType.CANCELLED, "The job was cancelled before it had started.")
+    return job
+
+
+def request_pause(session: Session, job_id: str, now: Now = None) -> Job:
+    """Asks a running job to save a checkpoint and stop; `Conflict` for one that does not run."""
+    job = get(session, job_id, lock=True)
+    if job.status == JobStatus.PAUSING:
+        return job
+    if not allowed(job.status, JobStatus.PAUSING):
+        raise Conflict(
+            "job_not_pausable",
+            f"The job is {job.status.value}; only a running one can be paused.",
+            hint="One that waits, or will not be wanted again, can be cancelled; both can be resumed later.",
+        )
+    return _changed(session, job, status=JobStatus.PAUSING, pause_requested_at=instant(now))
+
+
+def request_resume(session: Session, job_id: str, now: Now = None) -> Job:
+    """Lets a paused, failed or cancelled job wait for a worker again; publish its id after the commit.
+
+    It goes on from its last checkpoint, with as many tries as a new one.
+    """
+    job = get(session, job_id, lock=True)
+    if job.status not in (JobStatus.PAUSED, JobStatus.FAILED, JobStatus.CANCELLED):
+        raise Conflict(
+            "job_not_resumable",
+            f"The job is {job.status.value}; only a paused, failed or cancelled one can be resumed.",
+            hint="A job that has succeeded can be trained for longer as a new one, with a larger budget.",
+        )
+    message = f"The job was {job.status.value}, and was asked to go on. It waits for a worker."
+    events.add(session, job.id, EventType.QUEUED, message)
+    forgotten = ("error", "finished_at", "run_after", "cancel_requested_at", "pause_requested_at")
+    return _changed(
+        session,
+        job,
+        status=JobStatus.QUEUED,
+        published_at=instant(now),
+        failures=0,
+        lost_leases=0,
+        **dict.fromkeys(forgotten, null()),
+    )
+
+
+def _changed(session: Session, job: Job, **values: Any) -> Job:
+    session.execute(
+        update(Job).where(Job.id == job.id).values(**values), execution_options={"synchronize_session": False}
+    )
+    session.refresh(job)
     return job

@@ -78,7 +78,6 @@ class Job(Table):
     pause_requested_at: Mapped[datetime | None]
     published_at: Mapped[datetime] = mapped_column(default=clock())
     run_after: Mapped[datetime | None]
-    resume_step: Mapped[int | None]
     failures: Mapped[int] = mapped_column(default=0)
     lost_leases: Mapped[int] = mapped_column(default=0)
 
@@ -121,6 +120,19 @@ class JobEvent(Table):
     step: Mapped[int | None]
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=clock())
+
+
+class LogLine(Table):
+    """A line that the training process of an attempt wrote, with the time of its worker's clock."""
+
+    __tablename__ = "log_lines"
+    __table_args__ = (Index(None, "job_id", "id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=lambda: new_id("log"))
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    text: Mapped[str]
+    created_at: Mapped[datetime]
 
 
 class Sample(Table):
@@ -243,3 +255,16 @@ class ApiKey(Table):
     created_at: Mapped[datetime] = mapped_column(default=clock())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class IdempotencyKey(Table):
+    """What a caller's request with an Idempotency-Key has made."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "created_at"),)
+
+    caller: Mapped[str] = mapped_column(Id, primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request: Mapped[str] = mapped_column(String(64))
+    made: Mapped[str] = mapped_column(Id)
+    created_at: Mapped[datetime] = mapped_column(default=clock())

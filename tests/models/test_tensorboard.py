@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from models.sampling import pictures
@@ -104,5 +106,20 @@ def test_nothing_heavier_than_tensorboard_is_imported() -> None:
 
 
 def steps(file: Path) -> list[int]:
-    """The steps of an event file's records, without the first, which holds the format."""
-    return [record.step for record in EventFileLoader(str(file)).Load()][1:]
+    """The steps of what an event file shows: of all but its format and the mark of where it begins."""
+    return [record.step for record in EventFileLoader(str(file)).Load() if record.HasField("summary")]
+
+
+@pytest.mark.parametrize(("resumed", "kept"), [(0, []), (2, [1, 2])])
+def test_what_an_earlier_attempt_told_of_the_same_steps_is_not_shown(
+    tmp_path: Path, resumed: int, kept: list[int]
+) -> None:
+    """Breaks when the curves of a job that was tried twice run back and forth."""
+    for began, value in ((0, 1.0), (resumed, 2.0)):
+        board = TensorBoardWriter(tmp_path, began)
+        for step in range(began + 1, 5):
+            board.add(Progress(step, step * 8, 10.0, {"loss/generator": value}))
+        board.close()
+    points = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss/generator")
+    assert [point.step for point in points] == [1, 2, 3, 4]
+    assert [point.step for point in points if point.value == 1.0] == kept

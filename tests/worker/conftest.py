@@ -21,7 +21,7 @@ from models.networks import build_networks
 from models.presets import plan
 from models.spec import load_spec
 from models.spec.data import BUILTIN_DATASETS
-from service.records import checkpoints, datasets, images, jobs, leases
+from service.records import checkpoints, datasets, endings, images, jobs, leases
 from service.records.status import JobStatus
 from service.settings import Settings
 from tests.conftest import TINY
@@ -114,7 +114,7 @@ def create_checkpoint(
         with resources.database.transaction() as session:
             added = checkpoints.add(session, job_id, attempt=job.attempt, step=1, images=8, **row)
             assert added is not None
-            leases.finish(session, job_id, job.attempt, JobStatus.SUCCEEDED)
+            endings.finish(session, job_id, job.attempt, JobStatus.SUCCEEDED)
         return added.id
 
     return create

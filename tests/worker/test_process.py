@@ -8,7 +8,8 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from worker.process import TrainerLog, TrainerProcess
+from service.records.logs import Line
+from worker.process import LINE_CHARACTERS, TrainerLog, TrainerProcess
 
 BOUND = 60.0
 
@@ -105,7 +106,11 @@ def test_a_trainer_sees_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["ATELIER_DATABASE_URL"]
 
 
-def test_a_flood_of_warnings_leaves_the_beginning_and_the_end() -> None:
+def texts(lines: list[Line]) -> list[str]:
+    return [line.text for line in lines]
+
+
+def test_a_flood_without_a_line_end_fills_no_memory() -> None:
     """Breaks when a trainer's log grows without a bound, or loses the traceback at its end."""
     trainer = script(
         "import sys\nsys.stderr.write('first words\\n')\n"
@@ -114,20 +119,29 @@ def test_a_flood_of_warnings_leaves_the_beginning_and_the_end() -> None:
     )
     all_events(trainer)
     trainer.reap(BOUND)
-    content = trainer.log.content()
-    assert content.startswith(b"first words")
+    lines = texts(trainer.log.rest())
+    assert (lines[0], lines[-1]) == ("first words", "last words")
     assert trainer.log.tail().endswith("last words")
-    assert b"bytes left out" in content
-    assert len(content) < 700_000
+    assert max(map(len, lines)) <= LINE_CHARACTERS
+    assert sum(map(len, lines)) < 700_000
+
+
+def test_the_first_lines_are_given_as_they_come_and_of_a_flood_the_last_at_the_end() -> None:
+    log = TrainerLog(first=3, last=2)
+    log.write(b"a\nb\xff\r\nhal")
+    assert texts(log.take()) == ["a", "b\ufffd"]
+    assert log.take() == []
+    log.write(b"f\nd\ne\nf\ng\nend")
+    assert texts(log.take()) == ["half"]
+    assert texts(log.rest()) == ["[3 lines left out]", "g", "end"]
+    assert log.rest() == []
+    assert log.tail().splitlines()[-2:] == ["g", "end"]
 
 
 def test_a_short_log_is_whole() -> None:
-    log = TrainerLog(half=4)
-    log.write(b"abcdef")
-    assert log.content() == b"abcdef"
-    log.write(b"ghijk")
-    assert log.content() == b"abcd\n[2 bytes left out]\nghijk"
-    assert log.tail(lines=1) == "ghijk"
+    log = TrainerLog()
+    log.write(b"a\nb\n")
+    assert texts(log.rest()) == ["a", "b"]
 
 
 @pytest.mark.parametrize("count", [1, 5000])

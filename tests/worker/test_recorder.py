@@ -1,11 +1,14 @@
 """What a trainer's events become: rows, artifacts, and scores that find their checkpoint."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models import checkpoint_folders
+from models.durable import SavedFile
 from service.records import checkpoints, events, leases, metrics
 from service.records.events import EventType
 from worker.process import Event
@@ -39,9 +42,13 @@ def written(resources: Resources, recorder: Recorder, *told: Event) -> str:
 
 
 def saved(folder: Path, step: int) -> dict[str, Any]:
-    (folder / "weights").write_bytes(b"weights")
-    size = {"sha256": "ab" * 32, "size_bytes": 7}
-    return {"type": "saved", "step": step, "images": step * 8, "path": "weights", **size}
+    place = folder / f"{step}"
+    place.mkdir()
+    weights = SavedFile(place / "weights", hashlib.sha256(b"weights").hexdigest(), 7)
+    weights.path.write_bytes(b"weights")
+    checkpoint_folders.commit(place, [weights])
+    size = {"sha256": weights.sha256, "size_bytes": weights.size_bytes}
+    return {"type": "saved", "step": step, "images": step * 8, "path": f"{step}/weights", **size}
 
 
 def evaluated(step: int) -> dict[str, Any]:

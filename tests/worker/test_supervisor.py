@@ -10,7 +10,7 @@ import psutil
 import pytest
 from sqlalchemy import make_url, update
 
-from service.records import datasets, jobs, leases, metrics
+from service.records import datasets, jobs, leases, logs, metrics
 from service.records.status import JobStatus
 from service.records.tables import Dataset, Job
 from worker import lease as lease_module
@@ -63,14 +63,15 @@ def test_an_attempt_that_lost_its_job_ends_without_a_trace(
     wait_until(lambda: job_of(resources, job_id).step > 0, "the first recorded step")
     with resources.database.transaction() as session:
         session.execute(update(Job).where(Job.id == job_id).values(status=JobStatus.QUEUED))
-        assert leases.claim(session, job_id, "another worker") is not None
+        claimed = leases.claim(session, job_id, "another worker")
+        assert claimed is not None
+        assert leases.begin(session, job_id, claimed.attempt, step=0, images=0)
     wait_until(lambda: not thread.is_alive(), "the end of the first attempt")
     assert trainers() == []
     job = job_of(resources, job_id)
     assert (job.attempt, job.status, job.worker, job.step) == (2, JobStatus.RUNNING, "another worker", 0)
     with resources.database.read() as session:
         assert metrics.keys(session, job_id) == []
-    assert not resources.artifacts.exists(f"jobs/{job_id}/trainer.log")
 
 
 @SQLITE
@@ -137,7 +138,11 @@ def test_a_trainer_that_cannot_go_on_says_why(
     assert job.error["code"] == "device_unavailable"
     assert "cuda:99" in job.error["message"]
     assert "ATELIER_DEVICE" in job.error["hint"]
-    assert b"DeviceError" in resources.artifacts.read(f"jobs/{job_id}/trainer.log")
+    with resources.database.read() as session:
+        lines = logs.page(session, job_id, 100).items
+    assert {line.attempt for line in lines} == {1}
+    assert "DeviceError" in lines[0].text, "the last line of the traceback comes first"
+    assert "Traceback (most recent call last):" in [line.text for line in lines]
 
 
 @SQLITE

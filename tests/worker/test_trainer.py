@@ -39,6 +39,9 @@ def command(packed_digits: PackedDataset, tmp_path: Path) -> Callable[..., dict[
             "device": device,
             "classifiers": str(tmp_path),
             "inception": None,
+            "init": None,
+            "resume": None,
+            "step": 0,
         }
 
     return make

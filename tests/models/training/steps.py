@@ -51,6 +51,7 @@ def recipe(*phases: Phase, ema: Ema | None = None, scaler: torch.amp.GradScaler 
         evaluate=lambda *_: {},
         sampling=phases[0].name,
         ema=ema,
+        generators={},
         scaler=scaler,
     )
 

@@ -57,7 +57,10 @@ def test_a_run_tells_everything_that_happened(preset: str, digits: PackedDataset
     assert [event.step for event in events if isinstance(event, Saved)] == [3, 6]
     assert [event.step for event in events if isinstance(event, Evaluated)] == [1, 2, 3, 4, 5, 6]
     told = {event.path for event in events if isinstance(event, Sampled | Saved | ClassifierTrained)}
-    assert folders(tmp_path) == told
+    beside = {
+        f"checkpoints/{step:08d}/{name}" for step in (3, 6) for name in ("state.safetensors", "manifest.json")
+    }
+    assert folders(tmp_path) == told | beside
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -93,6 +96,9 @@ class Fixed:
 
     def next(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.images, torch.zeros(len(self.images), dtype=torch.long)
+
+    def state_dict(self) -> dict[str, int]:
+        return {}
 
 
 def gradients(spec: JobSpec, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -156,6 +162,23 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> No
     assert caught.value.code == "diverged"
     assert "learning_rate" in caught.value.hint
     assert losses(told)[-1][0] == 2
+
+
+def test_weights_that_are_no_numbers_are_not_stored(tmp_path: Path) -> None:
+    """Breaks when a run that diverged between two points of its curves leaves a checkpoint that is broken."""
+    rarely = {"every_steps": 6, "count": 4}
+    spec = small("dcgan", log_every_steps=6, checkpoints={"every_steps": 1}, samples=rarely, evaluation=None)
+    recipe = build_recipe(spec, torch.device("cpu"))
+
+    def loss_then_nan(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        losses = recipe.phases[0].loss(batch, step)
+        return losses if step < 3 else {"loss/discriminator": losses["loss/discriminator"] * torch.nan}
+
+    broken = replace(recipe, phases=(replace(recipe.phases[0], loss=loss_then_nan), recipe.phases[1]))
+    told: list[Event] = []
+    with pytest.raises(TrainingError, match="are not finite after step 3"):
+        told.extend(run(spec, broken, Fixed(torch.zeros(16, 1, 16, 16)), NOTHING_HELD_OUT, None, tmp_path))
+    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["00000001", "00000002"]
 
 
 def test_a_run_shows_that_it_moves_between_two_points_of_its_curves(

@@ -17,7 +17,7 @@ from models.spec.data import BUILTIN_DATASETS
 from service.api.app import create_app
 from service.artifacts import Artifacts
 from service.queue import Publisher, images_channel
-from service.records import checkpoints, datasets, images, jobs, keys, leases, metrics, samples
+from service.records import checkpoints, datasets, endings, images, jobs, keys, leases, metrics, samples
 from service.records.database import Database
 from service.records.metrics import MetricRow
 from service.records.status import JobStatus
@@ -106,7 +106,7 @@ def train(database: Database, artifacts: Artifacts) -> Callable[..., Trained]:
             )
         made = [_save(database, artifacts, job.id, claimed.attempt, step) for step in steps]
         with database.transaction() as session:
-            leases.finish(session, job.id, claimed.attempt, JobStatus.SUCCEEDED)
+            endings.finish(session, job.id, claimed.attempt, JobStatus.SUCCEEDED)
         return Trained(job.id, made)
 
     return run

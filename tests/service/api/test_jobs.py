@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 import redis.asyncio
 from celery import Celery
 from fastapi import FastAPI
@@ -16,8 +17,9 @@ from fastapi.testclient import TestClient
 from models.presets import PRESETS
 from service.api.app import create_app
 from service.queue import reply
-from service.records import jobs, leases
+from service.records import endings, jobs, leases
 from service.records.database import Database
+from service.records.status import JobStatus
 from service.settings import Settings
 from tests.service.api.conftest import Trained
 
@@ -165,6 +167,54 @@ def test_a_running_job_is_asked_to_stop(client: TestClient, database: Database) 
     for _ in range(2):
         asked = client.post(f"/v1/jobs/{job}/cancel")
         assert (asked.status_code, asked.json()["status"]) == (200, "cancelling")
+
+
+@pytest.mark.parametrize("dry", ["", "?dry_run=true"])
+def test_a_job_starts_from_a_checkpoint_of_networks_like_its_own(
+    client: TestClient, trained: Trained, dry: str
+) -> None:
+    spec = client.get(f"/v1/jobs/{trained.job}").json()["spec"]
+
+    def posted(**changed: Any) -> httpx.Response:
+        return client.post(f"/v1/jobs{dry}", json={**spec, "seed": 2, **changed})
+
+    good = posted(init_from=trained.checkpoint)
+    assert good.status_code == (200 if dry else 202), good.text
+    assert good.json()["spec"]["init_from"] == trained.checkpoint
+    wider = posted(init_from=trained.checkpoint, generator={**spec["generator"], "ngf": 64})
+    assert wider.status_code == 422
+    assert [error["path"] for error in wider.json()["errors"]] == ["generator.ngf"]
+    for missing in ("ckpt_x", "../ckpt", "ckpt_01jc0000000000000000000000"):
+        refused = posted(init_from=missing)
+        assert refused.status_code == 422
+        assert [error["path"] for error in refused.json()["errors"]] == ["init_from"]
+
+
+def test_a_job_is_paused_and_resumed(client: TestClient, database: Database, settings: Settings) -> None:
+    broker = redis.Redis.from_url(settings.redis_url)
+    job = client.post("/v1/jobs", json=SPEC).json()["id"]
+
+    def ask(what: str) -> tuple[int, str]:
+        reply = client.post(f"/v1/jobs/{job}/{what}")
+        body = reply.json()
+        return reply.status_code, body["status"] if reply.is_success else body["error"]["code"]
+
+    assert ask("pause") == (409, "job_not_pausable"), "it waits"
+    assert ask("resume") == (409, "job_not_resumable")
+    with database.transaction() as session:
+        claimed = leases.claim(session, job, "test")
+        assert claimed is not None
+    assert ask("pause") == ask("pause") == (200, "pausing")
+    assert ask("resume") == (409, "job_not_resumable")
+    with database.transaction() as session:
+        assert endings.finish(session, job, claimed.attempt, JobStatus.PAUSED)
+    before = broker.llen("train")
+    assert ask("resume") == (200, "queued")
+    assert broker.llen("train") == before + 1, "a worker is rung for"
+    assert ask("cancel") == (200, "cancelled")
+    assert ask("resume") == (200, "queued")
+    assert client.get(f"/v1/jobs/{job}").json()["finished_at"] is None
+    broker.close()
 
 
 def test_a_finished_job_names_its_checkpoints(client: TestClient, trained: Trained) -> None:

@@ -10,7 +10,9 @@ from service.records.events import EventType
 DESIGNED = {
     "job.queued",
     "job.started",
+    "job.resumed",
     "job.requeued",
+    "job.paused",
     "job.succeeded",
     "job.failed",
     "job.cancelled",

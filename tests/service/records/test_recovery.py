@@ -6,7 +6,8 @@ import pytest
 
 from service.records import jobs, metrics, samples
 from service.records.database import Database
-from service.records.leases import LEASE_SECONDS, MAX_LOST_LEASES
+from service.records.endings import LONGEST_BACKOFF, MAX_CRASHES, MAX_LOST_LEASES
+from service.records.leases import LEASE_SECONDS
 from service.records.status import JobStatus
 
 
@@ -55,8 +56,8 @@ def test_a_job_whose_workers_keep_vanishing_fails_with_advice(
     job = new_job()
     for lost in range(1, MAX_LOST_LEASES + 1):
         with database.transaction() as session:
-            jobs.claim(session, job.id, "w1")
-            requeued = jobs.expire(session, now=at(0))
+            assert jobs.claim(session, job.id, "w1", now=at(100 * lost)) is not None
+            requeued = jobs.expire(session, now=at(100 * lost + 20))
         assert requeued == ([job.id] if lost < MAX_LOST_LEASES else [])
     with database.read() as session:
         read = jobs.get(session, job.id)
@@ -64,6 +65,57 @@ def test_a_job_whose_workers_keep_vanishing_fails_with_advice(
     assert read.error is not None
     assert read.error["code"] == "worker_lost"
     assert "batch_size" in read.error["hint"]
+    assert types_of(job.id).count("job.failed") == 1
+
+
+@pytest.mark.parametrize("crash", ["expire", "crashed"])
+def test_a_job_that_falls_again_and_again_waits_longer_and_longer(
+    database: Database, new_job, at, crash
+) -> None:
+    """A job that kills its worker must not keep all of them busy; the first time costs nothing."""
+    job, waits, moment = new_job(), [], 0.0
+    for _ in range(MAX_CRASHES - 1):
+        with database.transaction() as session:
+            claimed = jobs.claim(session, job.id, "w1", now=at(moment))
+            assert claimed is not None
+            moment += 20
+            if crash == "expire":
+                assert jobs.expire(session, now=at(moment)) == [job.id]
+            else:
+                assert jobs.crashed(session, job.id, claimed.attempt, {"message": "No."}, now=at(moment))
+            wait = 0.0
+            while jobs.longest_waiting(session, now=at(moment + wait)) is None:
+                wait += 0.5
+            waits.append(wait)
+            if wait:
+                assert jobs.claim(session, job.id, "w1", now=at(moment + wait - 0.5)) is None
+                assert jobs.stale_queued(session, now=at(moment + wait - 0.5)) == []
+                assert jobs.stale_queued(session, now=at(moment + wait + 0.5)) == [job.id], "rung for at once"
+            moment += wait + 1
+    assert waits == [0, 2]
+    assert max(waits) <= LONGEST_BACKOFF
+
+
+def test_a_trainer_that_crashes_three_times_in_a_row_fails_its_job(
+    database: Database, new_job, new_checkpoint, types_of, at
+) -> None:
+    """And one that makes progress in between does not, however often it crashes."""
+    job, error, moment = new_job(), {"code": "trainer_crashed", "message": "It was killed."}, 0.0
+    for crash in range(1, 2 * MAX_CRASHES):
+        with database.transaction() as session:
+            moment += 100
+            claimed = jobs.claim(session, job.id, "w1", now=at(moment))
+        assert claimed is not None
+        if crash == MAX_CRASHES - 1:
+            new_checkpoint(claimed, step=10)
+        with database.transaction() as session:
+            assert jobs.crashed(session, job.id, claimed.attempt, error, now=at(moment))
+            assert not jobs.crashed(session, job.id, claimed.attempt, error, now=at(moment)), "told twice"
+            read = jobs.get(session, job.id)
+            if read.status == JobStatus.FAILED:
+                break
+    assert crash == MAX_CRASHES - 2 + MAX_CRASHES
+    assert read.error == error
     assert types_of(job.id).count("job.failed") == 1
 
 
@@ -98,10 +150,10 @@ def test_a_new_checkpoint_forgives_lost_leases_and_the_same_one_again_does_not(
 ) -> None:
     job = new_running()
     new_checkpoint(job, step=10)
-    for forgiven, step in ((False, 10), (True, 20)):
+    for moment, forgiven, step in ((0, False, 10), (100, True, 20)):
         with database.transaction() as session:
-            jobs.expire(session, now=at(0))
-            again = jobs.claim(session, job.id, "w2")
+            jobs.expire(session, now=at(moment))
+            again = jobs.claim(session, job.id, "w2", now=at(moment + 50))
         assert again is not None
         new_checkpoint(again, step=step)
         with database.read() as session:
@@ -120,23 +172,25 @@ def test_a_queued_job_is_published_again_once_an_interval(
         assert jobs.stale_queued(session, now=at(16)) == [job.id]
 
 
-@pytest.mark.parametrize(("resume_step", "kept"), [(None, []), (10, [10])])
-def test_claiming_deletes_what_earlier_attempts_recorded_beyond_the_start(
-    database: Database, types_of, new_running, resume_step, kept
+@pytest.mark.parametrize(("step", "kept"), [(0, []), (10, [10])])
+def test_an_attempt_deletes_what_earlier_ones_recorded_beyond_its_start(
+    database: Database, types_of, new_running, step, kept
 ) -> None:
+    """It records those steps again: kept, each point of a curve would stand there twice."""
     job = new_running()
     with database.transaction() as session:
-        for step in (10, 20):
-            metrics.add(session, job.id, [metrics.MetricRow("loss", step, step, 1.0)], attempt=1)
-            samples.add(session, job.id, attempt=1, step=step, images=step, artifact=f"{step}")
-        jobs.get(session, job.id).resume_step = resume_step
+        for recorded in (10, 20):
+            metrics.add(session, job.id, [metrics.MetricRow("loss", recorded, recorded, 1.0)], attempt=1)
+            samples.add(session, job.id, attempt=1, step=recorded, images=recorded, artifact=f"{recorded}")
         jobs.release(session, job.id, 1)
         claimed = jobs.claim(session, job.id, "w2")
-    assert claimed is not None
-    assert claimed.step == (resume_step or 0)
+        assert claimed is not None
+        assert not jobs.begin(session, job.id, 1, step=step, images=step), "another attempt's"
+        assert jobs.begin(session, job.id, 2, step=step, images=step)
     with database.read() as session:
         curves = metrics.series(session, job.id)
         assert [sample.step for sample in samples.list(session, job.id)] == kept
+        assert jobs.get(session, job.id).step == step
     assert (curves["loss"]["step"] if curves else []) == kept
     assert types_of(job.id).count("sample.saved") == len(kept)
-    assert types_of(job.id)[-2:] == ["job.requeued", "job.started"]
+    assert types_of(job.id)[-1 - bool(step) :] == ["job.started", *["job.resumed"] * bool(step)]

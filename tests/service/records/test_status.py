@@ -24,6 +24,7 @@ failed -> queued
 cancelled -> queued
 succeeded ->
 """
+CRASH = {"code": "trainer_crashed", "message": "It was killed."}
 TERMINAL_EVENTS = {"job.succeeded", "job.failed", "job.cancelled"}
 
 
@@ -58,8 +59,12 @@ ACTIONS = (
     "succeed",
     "fail",
     "end cancelled",
+    "end paused",
     "release",
+    "crash",
     "cancel",
+    "pause",
+    "resume",
     "expire",
     "wait",
 )
@@ -74,6 +79,7 @@ class OneJob:
         spec = {"family": "gan", "name": "one", "dataset": "digits", "seed": 1}
         with database.transaction() as session:
             self.id = jobs.create(session, spec, [], 10).id
+        self.revived = 0  # times that it was over and was resumed
 
     def do(self, action: str, attempt: int) -> None:
         with self.database.transaction() as session:
@@ -85,12 +91,15 @@ class OneJob:
             counts = Counter(event.type for event in events.page(session, self.id, 1000).items)
         assert job.status == status or allowed(status, job.status), f"{action}: {status} -> {job.status}"
         assert job.attempt == holder + (action == "claim" and written)
-        if written and action not in {"claim", "cancel", "expire"}:
+        self.revived += action == "resume" and written and status in TERMINAL
+        if written and action not in {"claim", "cancel", "pause", "resume", "expire"}:
             assert attempt == holder, f"{action} of attempt {attempt} was written over attempt {holder}"
             assert status in HELD
         if cancel is not None and status in HELD:
             assert job.status in {JobStatus.CANCELLING, JobStatus.CANCELLED}, "a cancel request was lost"
-        assert sum(counts[kind] for kind in TERMINAL_EVENTS) == (job.status in TERMINAL)
+        ended = sum(counts[kind] for kind in TERMINAL_EVENTS)
+        assert ended == self.revived + (job.status in TERMINAL), "each end is told once"
+        assert (job.error is None) or job.status == JobStatus.FAILED
         assert counts["job.started"] == job.attempt
         assert (job.lease_expires_at is not None) == (job.status in HELD)
         assert (job.finished_at is not None) == (job.status in TERMINAL)
@@ -103,13 +112,17 @@ class OneJob:
             "succeed": JobStatus.SUCCEEDED,
             "fail": JobStatus.FAILED,
             "end cancelled": JobStatus.CANCELLED,
+            "end paused": JobStatus.PAUSED,
         }
         calls: dict[str, Callable[..., object]] = {
             "claim": lambda session: jobs.claim(session, self.id, "w", now=self.now),
             "renew": lambda session: jobs.renew(session, self.id, attempt, now=self.now),
             "report": lambda session: jobs.report(session, self.id, attempt, step=attempt, images=attempt),
             "release": lambda session: jobs.release(session, self.id, attempt),
+            "crash": lambda session: jobs.crashed(session, self.id, attempt, CRASH, now=self.now),
             "cancel": lambda session: jobs.request_cancel(session, self.id, now=self.now),
+            "pause": lambda session: jobs.request_pause(session, self.id, now=self.now),
+            "resume": lambda session: jobs.request_resume(session, self.id, now=self.now),
             "expire": lambda session: jobs.expire(session, now=self.now),
         }
         try:

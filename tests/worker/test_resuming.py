@@ -1,0 +1,197 @@
+"""A job goes on where it was: after its worker was stopped, after its trainer was killed, past damage."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import safetensors.torch
+
+from service.records import checkpoints, events, jobs, metrics
+from service.records.status import JobStatus
+from service.records.tables import Job
+from worker.resources import Resources
+from worker.resuming import ANEW, start_of
+from worker.supervisor import supervise
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+LONG: dict[str, Any] = {
+    "budget": {"steps": 1500},
+    "log_every_steps": 7,
+    "checkpoints": {"every_steps": 250},
+    "samples": {"every_steps": 1500},
+    "memory_format": "contiguous",
+    "precision": "fp32",
+}
+
+
+def job_of(resources: Resources, job_id: str) -> Job:
+    with resources.database.read() as session:
+        return jobs.get(session, job_id)
+
+
+def outcome(resources: Resources, job_id: str) -> tuple[Any, ...]:
+    """What must not depend on how often a job was interrupted: its curves and its last weights."""
+    with resources.database.read() as session:
+        curves = metrics.series(session, job_id, max_points=5000)
+        last = checkpoints.latest_first(session, job_id)[0]
+    told = {key: curve for key, curve in curves.items() if not key.startswith(("memory/", "rate/"))}
+    assert told["loss/generator"]["step"] == [*range(7, 1500, 7), 1500]
+    return told, last.step, last.sha256
+
+
+def trainer() -> psutil.Process | None:
+    found = psutil.Process().children(recursive=True)
+    return next((process for process in found if "worker.trainer" in " ".join(process.cmdline())), None)
+
+
+def run_and(
+    interrupt: Callable[[threading.Event], object],
+    resources: Resources,
+    job_id: str,
+    wait_until: Callable[..., None],
+) -> None:
+    """Supervise the job until its first checkpoint of this attempt, then interrupt it."""
+    stopping, before = threading.Event(), _count(resources, job_id)
+    thread = threading.Thread(target=supervise, args=(job_id, resources, stopping))
+    thread.start()
+    wait_until(lambda: _count(resources, job_id) > before or not thread.is_alive(), "a checkpoint")
+    interrupt(stopping)
+    wait_until(lambda: not thread.is_alive(), "the attempt's end")
+
+
+def _count(resources: Resources, job_id: str) -> int:
+    with resources.database.read() as session:
+        return len(checkpoints.latest_first(session, job_id))
+
+
+@pytest.mark.parametrize("interruption", ["worker stopped", "trainer killed", "paused"])
+def test_an_interrupted_job_ends_as_if_nothing_had_happened(
+    resources: Resources,
+    create_job: Callable[..., str],
+    wait_until: Callable[..., None],
+    interruption: str,
+) -> None:
+    """Breaks when the job fails, begins anew, repeats a step in its curves, or ends with other weights."""
+    whole = create_job(**LONG)
+    supervise(whole, resources, threading.Event())
+    job_id = create_job(**LONG)
+
+    def interrupt(stopping: threading.Event) -> None:
+        if interruption == "worker stopped":
+            stopping.set()
+        elif interruption == "paused":
+            with resources.database.transaction() as session:
+                jobs.request_pause(session, job_id)
+        else:
+            process = trainer()
+            assert process is not None
+            process.kill()
+
+    run_and(interrupt, resources, job_id, wait_until)
+    job = job_of(resources, job_id)
+    paused = interruption == "paused"
+    assert (job.status, job.attempt, job.error) == (JobStatus.PAUSED if paused else JobStatus.QUEUED, 1, None)
+    assert job.failures == (1 if interruption == "trainer killed" else 0)
+    if paused:
+        assert trainer() is None
+        with resources.database.transaction() as session:
+            jobs.request_resume(session, job_id)
+    supervise(job_id, resources, threading.Event())
+    job = job_of(resources, job_id)
+    assert (job.status, job.attempt, job.error) == (JobStatus.SUCCEEDED, 2, None)
+    with resources.database.read() as session:
+        (resumed,) = events.page(session, job_id, types=[events.EventType.RESUMED]).items
+    assert resumed.step is not None
+    if interruption != "trainer killed":
+        assert resumed.step % 250, "it stopped behind the step it was at, not at its last checkpoint"
+    assert outcome(resources, job_id) == outcome(resources, whole)
+
+
+def test_a_trainer_that_is_killed_three_times_before_it_saves_fails_its_job(
+    resources: Resources,
+    create_job: Callable[..., str],
+    endless: dict[str, Any],
+    wait_until: Callable[..., None],
+) -> None:
+    """Breaks when a job that can never run is tried for ever."""
+    job_id = create_job(**endless)
+    for _ in range(3):
+        wait_until(lambda: _may_run(resources, job_id), "the end of the wait")
+        thread = threading.Thread(target=supervise, args=(job_id, resources, threading.Event()))
+        thread.start()
+        wait_until(trainer, "the trainer's start")
+        process = trainer()
+        assert process is not None
+        process.kill()
+        wait_until(lambda thread=thread: not thread.is_alive(), "the attempt's end")
+    job = job_of(resources, job_id)
+    assert (job.status, job.attempt) == (JobStatus.FAILED, 3)
+    assert job.error is not None
+    assert job.error["code"] == "trainer_crashed"
+    assert "batch_size" in job.error["hint"]
+
+
+def test_a_job_starts_from_another_ones_checkpoint(
+    resources: Resources, create_job: Callable[..., str]
+) -> None:
+    """At a rate of next to nothing it ends where the other one did, and from random weights would not."""
+    once: dict[str, Any] = {"budget": {"steps": 2}, "evaluation": None, "ema": None}
+    first = create_job(**once)
+    supervise(first, resources, threading.Event())
+    with resources.database.read() as session:
+        start = checkpoints.latest_first(session, first)[0]
+    still = {"learning_rate": 1e-12}
+    second = create_job(**once, init_from=start.id, optimizer=still)
+    supervise(second, resources, threading.Event())
+    assert job_of(resources, second).error is None
+    with resources.database.read() as session:
+        end = checkpoints.latest_first(session, second)[0]
+    before, after = (
+        safetensors.torch.load_file(resources.artifacts.local(row.artifact)) for row in (start, end)
+    )
+    weights = [name for name in before if name.endswith(".weight")]
+    assert weights
+    assert max(float((before[name] - after[name]).abs().max()) for name in weights) < 1e-6
+
+
+def _may_run(resources: Resources, job_id: str) -> bool:
+    with resources.database.read() as session:
+        return jobs.longest_waiting(session) == job_id
+
+
+@pytest.mark.parametrize("damage", ["a bit", "a missing file", "no manifest", "all gone"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    resources: Resources, create_job: Callable[..., str], damage: str
+) -> None:
+    """Going on from damaged weights looks like training."""
+    job_id = create_job(budget={"steps": 4}, checkpoints={"every_steps": 2})
+    assert start_of(job_id, resources) == ANEW
+    supervise(job_id, resources, threading.Event())
+    start = start_of(job_id, resources)
+    assert start.step == 4
+    assert start.folder is not None
+    _damage(start.folder, damage)
+    before = start_of(job_id, resources)
+    assert (before.step, before.images) == (2, start.images // 2)
+    assert before.folder is not None
+    _damage(before.folder, damage)
+    assert start_of(job_id, resources) == ANEW
+
+
+def _damage(folder: Path, how: str) -> None:
+    if how == "a bit":
+        content = bytearray((folder / "state.safetensors").read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / "state.safetensors").write_bytes(content)
+    elif how == "a missing file":
+        (folder / "checkpoint.safetensors").unlink()
+    elif how == "no manifest":
+        (folder / "manifest.json").unlink()
+    else:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
