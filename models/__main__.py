@@ -52,8 +52,17 @@ def train_command(
         console = Console(stderr=True)
         for warning in planned.warnings:
             _warn(console, warning)
+        init = None if planned.spec.init_from is None else Path(planned.spec.init_from)
+        if init is not None:
+            _refuse_misfits(planned.spec, init)
         run = train(
-            planned.spec, dataset, out, device=device, classifiers=_classifiers(), inception=inception
+            planned.spec,
+            dataset,
+            out,
+            device=device,
+            classifiers=_classifiers(),
+            inception=inception,
+            init=init,
         )
         out.mkdir(parents=True, exist_ok=True)
         (out / "events.jsonl").unlink(missing_ok=True)

@@ -181,7 +181,7 @@ def _refuse_divergence(metrics: dict[str, float], step: int) -> None:
 @torch.no_grad()
 def _refuse_broken_weights(recipe: Recipe, step: int) -> None:
     """A checkpoint of them could neither make images nor be gone on from; losses are read less often."""
-    for name, network in (recipe.networks | (recipe.averaged_networks() or {})).items():
+    for name, network in (*recipe.networks.items(), *(recipe.averaged_networks() or {}).items()):
         parameters = [weights.isfinite().all() for weights in network.parameters()]
         if not torch.stack(parameters).all():
             raise TrainingError(

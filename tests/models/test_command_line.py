@@ -63,6 +63,23 @@ def test_a_run_can_be_repeated_from_what_it_wrote(tmp_path: Path) -> None:
     assert (tmp_path / weights).read_bytes() == (again / weights).read_bytes()
 
 
+def test_a_run_starts_from_the_file_of_another(tmp_path: Path) -> None:
+    """Breaks when the file is not handed on, or one of other networks ends in a traceback."""
+    first = tmp_path / "first"
+    first.mkdir()
+    assert train(first, TINY).exit_code == 0
+    file = str(first / "out" / "checkpoints" / "00000002" / "checkpoint.safetensors")
+    done = train(tmp_path, TINY | {"init_from": file})
+    assert done.exit_code == 0, done.output
+    for spec, said in (
+        (TINY | {"init_from": file, "generator": {"ngf": 8}}, "generator.ngf"),
+        (TINY | {"init_from": str(tmp_path / "none")}, "cannot be read"),
+    ):
+        refused = train(tmp_path, spec)
+        assert refused.exit_code == 2, refused.output
+        assert said in refused.stderr
+
+
 SCORED = TINY | {
     "seed": 1,
     "memory_format": "contiguous",
