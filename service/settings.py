@@ -96,6 +96,16 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda:\d{1,3})$",
         description="What workers compute on: `auto` (the first GPU, else the CPU), `cpu`, or `cuda:N`.",
     )
+    preload: bool = Field(
+        default=True,
+        description="Whether a training worker keeps a process with torch loaded, from which it forks "
+        "trainers.",
+    )
+    progress_timeout: float = Field(
+        default=600.0,
+        ge=30,
+        description="How long a trainer may stand still before it is ended and tried again, in seconds.",
+    )
     inception: Annotated[Path, AfterValidator(_absolute)] | None = Field(
         default=None,
         description="File of Inception's weights, for scores with `extractor: inception`. Without it "

@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from service.records.logs import Line
 
@@ -21,12 +21,43 @@ logger = logging.getLogger(__name__)
 Event = dict[str, Any]
 
 TRAINER = (sys.executable, "-m", "worker.trainer")
+GROUP_PATIENCE = 2.0  # seconds for what the trainer had started to be gone, too
+STACKS_SIGNAL = signal.SIGUSR1
 MAX_LINE_BYTES = 4 * 1024 * 1024
 FIRST_LINES = 5000
 LAST_LINES = 1000
 TAIL_LINES = 20
 LINE_CHARACTERS = 2000
 WAITING_EVENTS = 4096  # when so many wait to be recorded, the trainer's next write blocks: it holds its work
+
+
+class Child(Protocol):
+    """A child of this process that leads a session of its own, and this side's ends of its pipes."""
+
+    pid: int
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+    stderr: IO[bytes] | None
+
+    def wait(self) -> int:
+        """Reap it; its exit status, or minus the number of the signal that ended it."""
+
+
+def start_fresh(arguments: Sequence[str] = TRAINER) -> Child:
+    """A trainer in a new interpreter, which first spends seconds on importing torch."""
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=trainer_environment(),
+    )
+
+
+def trainer_environment() -> dict[str, str]:
+    """The service's settings, and their passwords, stay in this process."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")}
 
 
 class TrainerLog:
@@ -90,23 +121,17 @@ class TrainerProcess:
     """A trainer in a session of its own, so that it and whatever it started can be ended together.
 
     Its stdin stays open for as long as this process lives: a trainer whose supervisor is killed reads the end
-    of it and exits. `command` is the first line; the service's settings, and their passwords, stay here.
+    of it and exits. `command` is the first line.
     """
 
-    def __init__(self, command: Mapping[str, Any], *, arguments: Sequence[str] = TRAINER) -> None:
-        self._process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")},
-        )
+    def __init__(self, command: Mapping[str, Any], start: Callable[[], Child] = start_fresh) -> None:
+        self._process = start()
+        self._status: int | None = None
         self.log = TrainerLog()
         self._events: queue.Queue[Event | None] = queue.Queue(WAITING_EVENTS)
         self._ended = False
         if not (self._process.stdin and self._process.stdout and self._process.stderr):
-            raise RuntimeError("Popen has made no pipes.")  # never so: it tells mypy that they are there
+            raise RuntimeError("The trainer has no pipes.")  # never so: it tells mypy that they are there
         self._readers = [
             threading.Thread(target=self._read_events, args=(self._process.stdout,), daemon=True),
             threading.Thread(target=self._read_log, args=(self._process.stderr,), daemon=True),
@@ -147,7 +172,7 @@ class TrainerProcess:
     def stop(self, grace: float) -> int:
         """Ask it to end, make it end after `grace` seconds, and return its exit status once it is reaped."""
         if not self._exited():
-            self._process.terminate()
+            os.kill(self.pid, signal.SIGTERM)
             self._wait_until_exited(grace)
         return self.reap()
 
@@ -155,7 +180,9 @@ class TrainerProcess:
         """Give it `patience` seconds to exit, kill what is left of its group, and return its exit status."""
         self._wait_until_exited(patience)
         self._kill_group()
-        status = self._process.wait()
+        if self._status is None:
+            self._status = self._process.wait()
+            self._wait_until_group_is_gone()
         for reader in self._readers[1:]:
             reader.join(timeout=2.0)
         if self._process.stdin:
@@ -163,7 +190,12 @@ class TrainerProcess:
                 self._process.stdin.close()
             except OSError:
                 logger.debug("trainer %d closed its stdin before it ended", self.pid)
-        return status
+        return self._status
+
+    def tell_where_it_stands(self) -> None:
+        """Have it write to its log what each of its threads is doing."""
+        if not self._exited():
+            os.kill(self.pid, STACKS_SIGNAL)
 
     def _send(self, stdin: IO[bytes], command: Mapping[str, Any]) -> None:
         try:
@@ -174,7 +206,7 @@ class TrainerProcess:
 
     def _exited(self) -> bool:
         # The zombie is left in place: until it is reaped, its process group cannot become another's.
-        if self._process.returncode is not None:
+        if self._status is not None:
             return True
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
@@ -185,11 +217,21 @@ class TrainerProcess:
             time.sleep(0.02)
 
     def _kill_group(self) -> None:
-        if self._process.returncode is None:
+        if self._status is None:
             try:
                 os.killpg(self.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError) as error:  # all of it is gone already
                 logger.debug("process group %d: %s", self.pid, error)
+
+    def _wait_until_group_is_gone(self) -> None:
+        """Killed with it, its children are ended by their own parents, or by whoever adopts them."""
+        deadline = time.monotonic() + GROUP_PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                os.killpg(self.pid, 0)
+            except (ProcessLookupError, PermissionError):
+                return
+            time.sleep(0.02)
 
     def _read_events(self, stdout: IO[bytes]) -> None:
         with stdout:

@@ -20,15 +20,20 @@ from service.records.status import DatasetStatus, JobStatus
 from worker import classifiers
 from worker.failures import failure
 from worker.lease import Lease, Order
-from worker.process import TrainerProcess
+from worker.process import Child, Event, TrainerProcess, start_fresh
+from worker.pulse import MOVES
 from worker.recorder import Assignment, Recorder
 from worker.resources import Resources
 from worker.resuming import Start, start_of
 from worker.waiting import dataset_is_settled
+from worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
+StartTrainer = Callable[[], Child]
+
 GRACE = 10.0  # seconds for a trainer to save a checkpoint when it is paused or its worker shuts down
+STACKS_PATIENCE = 2.0  # seconds for a trainer that hangs to write where it does
 EXIT_PATIENCE = 30.0  # seconds for a trainer that said its last word to free its device and exit
 RETRY_EVERY = 1.0
 
@@ -42,10 +47,17 @@ class Ending(StrEnum):
     CANCELLED = "cancelled"
     PAUSED = "paused"
     STOPPED = "stopped"  # this worker is shutting down
+    HUNG = "hung"  # it stood still for too long
     LOST = "lost"  # the job is not this worker's any more
 
 
-def supervise(job_id: str, resources: Resources, stopping: threading.Event) -> None:
+PATIENCE = {Ending.STOPPED: GRACE, Ending.PAUSED: GRACE, Ending.HUNG: STACKS_PATIENCE}
+"""Seconds for a trainer to end by itself; no others are given any."""
+
+
+def supervise(
+    job_id: str, resources: Resources, stopping: threading.Event, start: StartTrainer = start_fresh
+) -> None:
     """Run the job, or the one that has waited longest if this one is not there to be taken.
 
     A Celery worker that reserves nothing takes a message a second, so those of jobs that were cancelled, or
@@ -59,7 +71,7 @@ def supervise(job_id: str, resources: Resources, stopping: threading.Event) -> N
             waiting = jobs.longest_waiting(session)
         assignment = claim(waiting, resources) if waiting else None
     if assignment is not None:
-        run_attempt(assignment, resources, stopping)
+        run_attempt(assignment, resources, stopping, start)
 
 
 def claim(job_id: str, resources: Resources) -> Assignment | None:
@@ -68,12 +80,14 @@ def claim(job_id: str, resources: Resources) -> Assignment | None:
         return None if job is None else Assignment(job.id, job.attempt, job.spec, job.dataset)
 
 
-def run_attempt(assignment: Assignment, resources: Resources, stopping: threading.Event) -> None:
+def run_attempt(
+    assignment: Assignment, resources: Resources, stopping: threading.Event, start: StartTrainer
+) -> None:
     logger.info("job %s: attempt %d starts", assignment.job_id, assignment.attempt)
     folder = resources.settings.data.resolve() / "attempts" / f"{assignment.job_id}-{assignment.attempt}"
     try:
         with Lease(resources.database, assignment.job_id, assignment.attempt) as lease:
-            Attempt(assignment, resources, lease, stopping, folder).run()
+            Attempt(assignment, resources, lease, stopping, folder).run(start)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -96,17 +110,21 @@ class Attempt:
         self._folder = folder
         self._recorder = Recorder(resources.artifacts, assignment, folder)
 
-    def run(self) -> None:
+    def run(self, start_trainer: StartTrainer) -> None:
         trainer = None
         try:
             make_folder(self._folder, self._assignment.job_id)
             start = start_of(self._assignment.job_id, self._resources)
             if not self._persist(lambda session: self._recorder.begin(session, start.step, start.images)):
                 return
-            trainer = TrainerProcess(self._command(start))
-            ending = self._follow(trainer)
+            trainer = TrainerProcess(self._command(start), start_trainer)
+            watchdog = Watchdog(self._resources.settings.progress_timeout, start.step)
+            ending = self._follow(trainer, watchdog)
             exit_status = self._end(trainer, ending)
-            self._conclude(ending, exit_status, trainer)
+            attempt = f"job {self._assignment.job_id}: attempt {self._assignment.attempt}"
+            logger.info("%s ended: %s, exit status %d", attempt, ending, exit_status)
+            crash = crash_error(exit_status, trainer.log.tail())
+            self._conclude(ending, watchdog.error() if ending is Ending.HUNG else crash)
         except Exception as error:
             logger.exception("job %s: attempt %d failed", self._assignment.job_id, self._assignment.attempt)
             if trainer is not None:
@@ -139,7 +157,7 @@ class Attempt:
             "step": start.step,
         }
 
-    def _follow(self, trainer: TrainerProcess) -> Ending:
+    def _follow(self, trainer: TrainerProcess, watchdog: Watchdog) -> Ending:
         """Record events until the trainer ends, or has to be ended."""
         while True:
             if self._lease.order is Order.LOST:
@@ -153,11 +171,18 @@ class Attempt:
             event = trainer.next_event(timeout=0.1)
             self._recorder.log(trainer.log.take())
             if event is not None:
-                self._recorder.add(event)
+                self._record(event)
+                watchdog.heard(event)
             elif trainer.ended:
                 return Ending.EXITED
+            elif watchdog.expired:
+                return Ending.HUNG
             if self._recorder.due and not self._flush():
                 return Ending.LOST
+
+    def _record(self, event: Event) -> None:
+        if event["type"] != MOVES:
+            self._recorder.add(event)
 
     def _flush(self) -> bool:
         """False when the attempt is fenced out. While the database is away the rows wait."""
@@ -176,16 +201,18 @@ class Attempt:
         if ending is Ending.EXITED:
             exit_status = trainer.reap(patience=EXIT_PATIENCE)
         else:
-            exit_status = trainer.stop(GRACE if ending in (Ending.STOPPED, Ending.PAUSED) else 0)
+            if ending is Ending.HUNG:
+                trainer.tell_where_it_stands()
+            exit_status = trainer.stop(PATIENCE.get(ending, 0.0))
             for event in trainer.remaining_events():
                 if ending is not Ending.LOST:
-                    self._recorder.add(event)
+                    self._record(event)
         self._recorder.log(trainer.log.rest())
         return exit_status
 
-    def _conclude(self, ending: Ending, exit_status: int, trainer: TrainerProcess) -> None:
+    def _conclude(self, ending: Ending, crash: dict[str, Any]) -> None:
+        """Write how the attempt ended; `crash` is for one that says nothing of it itself."""
         job_id, attempt = self._assignment.job_id, self._assignment.attempt
-        logger.info("job %s: attempt %d ended: %s, exit status %d", job_id, attempt, ending, exit_status)
         if ending is Ending.LOST:
             return
         if not self._persist(self._recorder.write):
@@ -201,8 +228,7 @@ class Attempt:
         elif self._recorder.error:
             self._finish(JobStatus.FAILED, self._recorder.error)
         else:
-            error = crash_error(exit_status, trainer.log.tail())
-            self._wait_again(lambda session: endings.crashed(session, job_id, attempt, error))
+            self._wait_again(lambda session: endings.crashed(session, job_id, attempt, crash))
 
     def _finish(self, status: JobStatus, error: dict[str, Any] | None = None) -> None:
         job_id, attempt = self._assignment.job_id, self._assignment.attempt

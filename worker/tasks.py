@@ -1,6 +1,7 @@
 """The tasks of the three queues; each imports what it needs, so a training worker never imports torch."""
 
 import functools
+import importlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from worker.app import app, settings
 from worker.resources import Resources, open_resources
 
 if TYPE_CHECKING:
+    from worker.fork_server import ForkServer
     from worker.sampling import Sampler
 
 stopping = threading.Event()
@@ -27,10 +29,19 @@ def sampler() -> "Sampler":
     return Sampler(resources(), stopping)
 
 
+@functools.cache
+def fork_server() -> "ForkServer | None":
+    from worker.fork_server import AVAILABLE, ForkServer
+
+    return ForkServer() if AVAILABLE and settings.preload else None
+
+
 def train(job_id: str) -> None:
+    from worker.process import start_fresh
     from worker.supervisor import supervise
 
-    supervise(job_id, resources(), stopping)
+    server = fork_server()
+    supervise(job_id, resources(), stopping, server.start_trainer if server else start_fresh)
 
 
 def sample(image_id: str) -> None:
@@ -82,12 +93,18 @@ def stop_trainers(**_: object) -> None:
 
 
 def preload(instance: Any, **_: object) -> None:
-    """A worker that makes images has torch ready before its first message, and answers a dry run in time."""
-    if "sample" in instance.app.amqp.queues.consume_from:
+    """What takes seconds is done before the first message: that one is then answered in time."""
+    queues = instance.app.amqp.queues.consume_from
+    if "sample" in queues:
         from worker import answering
 
         answering.warm_up()
         sampler()
+    if "train" in queues:
+        importlib.import_module("worker.supervisor")
+        resources()
+        if server := fork_server():
+            server.start()
 
 
 worker_shutting_down.connect(stop_trainers)

@@ -1,5 +1,8 @@
 """The training subprocess: one command on stdin, one event a line on stdout, and an end when stdin closes."""
 
+import ctypes
+import faulthandler
+import functools
 import json
 import os
 import signal
@@ -11,7 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from service.tether import PR_SET_PDEATHSIG
 from worker.failures import failure
+from worker.process import STACKS_SIGNAL
+from worker.pulse import pulse
 
 if TYPE_CHECKING:
     from models.tensorboard import TensorBoardWriter  # brings torch
@@ -23,13 +29,18 @@ STDIN = 0
 STDOUT = 1
 STDERR = 2
 
+one_at_a_time = threading.Lock()
+
 
 def main() -> int:
     events = reserve_stdout()
+    faulthandler.register(STACKS_SIGNAL, file=STDERR)
     command = json.loads(read_line(STDIN))
+    die_with_the_worker()
     threading.Thread(target=exit_when_closed, args=(STDIN,), daemon=True, name="orphan-watch").start()
     try:
-        run(command, events)
+        with pulse(functools.partial(emit, events)):
+            run(command, events)
     except Exception as error:  # noqa: BLE001 - whatever it is, the job's error says it
         traceback.print_exc()
         said = failure(error, code="trainer_error", hint="GET /v1/jobs/{id}/logs has the traceback.")
@@ -102,8 +113,10 @@ def reserve_stdout() -> TextIO:
 
 
 def emit(events: TextIO, event: dict[str, Any]) -> None:
-    events.write(json.dumps(event) + "\n")
-    events.flush()
+    line = json.dumps(event) + "\n"
+    with one_at_a_time:  # the pulse tells as well
+        events.write(line)
+        events.flush()
 
 
 def read_line(fd: int) -> bytes:
@@ -112,6 +125,12 @@ def read_line(fd: int) -> bytes:
     while not line.endswith(b"\n") and (byte := os.read(fd, 1)):
         line += byte
     return bytes(line)
+
+
+def die_with_the_worker() -> None:
+    """On Linux the kernel ends this process with its parent: one that hangs may not read the end of stdin."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def exit_when_closed(fd: int) -> None:

@@ -1,5 +1,6 @@
 """The trainer process: its pipe, its log and its end, with small scripts in the trainer's place."""
 
+import functools
 import os
 import sys
 import time
@@ -9,13 +10,13 @@ import psutil
 import pytest
 
 from service.records.logs import Line
-from worker.process import LINE_CHARACTERS, TrainerLog, TrainerProcess
+from worker.process import LINE_CHARACTERS, TrainerLog, TrainerProcess, start_fresh
 
 BOUND = 60.0
 
 
 def script(text: str, command: dict[str, object] | None = None) -> TrainerProcess:
-    return TrainerProcess(command or {}, arguments=[sys.executable, "-c", text])
+    return TrainerProcess(command or {}, functools.partial(start_fresh, [sys.executable, "-c", text]))
 
 
 def all_events(trainer: TrainerProcess) -> list[dict[str, object]]:
