@@ -8,6 +8,8 @@ from pathlib import Path
 from models.durable import SavedFile, sync_folder
 
 MANIFEST = "manifest.json"
+STATE = "state.safetensors"
+"""What a run needs beside its weights to go on; without it the weights still make images."""
 
 
 def files(folder: Path) -> list[Path]:

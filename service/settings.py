@@ -122,6 +122,12 @@ class Settings(BaseSettings):
         description="How long a dry run waits for a worker to count parameters and memory before it answers "
         "without them, in seconds.",
     )
+    checkpoint_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="How many bytes all checkpoints may take together; beyond it the oldest go. The best, "
+        "the newest two and the pinned of every job stay even so. Default: no limit.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least severe log message that is written."
     )

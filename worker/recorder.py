@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from models import checkpoint_folders
 from service.artifacts import Artifacts
 from service.event_files import event_file_key
-from service.records import checkpoints, events, leases, logs, metrics, samples
+from service.records import checkpoints, events, leases, logs, metrics, retention, samples
 from service.records.events import EventType, Level
 from service.records.logs import Line
 from service.records.metrics import MetricRow
@@ -139,9 +139,11 @@ class Recorder:
         for file in checkpoint_folders.files(saved.parent):
             self._artifacts.put_file(file, f"{folder}/{file.name}")
         key = f"{folder}/{saved.name}"
-        row = {name: event[name] for name in ("step", "images", "sha256", "size_bytes")}
+        names = ("step", "images", "sha256", "size_bytes", "state_bytes", "interim")
+        row = {name: event[name] for name in names}
         row |= {"attempt": attempt, "artifact": key, **self._scored.get(step, {})}
         self._batch.writes.append(lambda session: checkpoints.add(session, job_id, **row))
+        self._batch.writes.append(lambda session: retention.tidy(session, job_id))
 
     def _classifier_trained(self, event: Event) -> None:
         classifiers.keep(self._artifacts, self._file(event["path"]))

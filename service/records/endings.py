@@ -12,7 +12,7 @@ from service.records import events
 from service.records.columns import Now, clock, instant, shifted
 from service.records.events import EventType
 from service.records.status import HELD, TERMINAL, JobStatus, sources
-from service.records.tables import Job
+from service.records.tables import Checkpoint, Job
 
 # A queued job whose message is older than this is published again: the message may be lost.
 REPUBLISH_SECONDS = 15.0
@@ -46,6 +46,8 @@ def finish(
     if status not in _FINISHED:
         raise ValueError(f"A job finishes as one of {', '.join(_FINISHED)}, not as {status}.")
     cancelled, moment = Job.status == JobStatus.CANCELLING, instant(now)
+    if error is not None:
+        error = {**error, **_reached(session, job_id)}
     job = session.scalar(
         update(Job)
         .where(
@@ -150,6 +152,18 @@ def stale_queued(session: Session, now: Now = None) -> list[str]:
             execution_options=_CORE,
         )
     )
+
+
+def _reached(session: Session, job_id: str) -> dict[str, Any]:
+    """How far a job has come: its step, and its newest checkpoint."""
+    newest = (
+        select(Checkpoint.id)
+        .where(Checkpoint.job_id == job_id, Checkpoint.deleted_at.is_(None))
+        .order_by(Checkpoint.step.desc())
+        .limit(1)
+    )
+    step = session.scalar(select(Job.step).where(Job.id == job_id))
+    return {"step": step, "checkpoint_id": session.scalar(newest)}
 
 
 def _held(session: Session, job_id: str, attempt: int) -> Job | None:

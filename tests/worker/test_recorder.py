@@ -48,7 +48,8 @@ def saved(folder: Path, step: int) -> dict[str, Any]:
     weights.path.write_bytes(b"weights")
     checkpoint_folders.commit(place, [weights])
     size = {"sha256": weights.sha256, "size_bytes": weights.size_bytes}
-    return {"type": "saved", "step": step, "images": step * 8, "path": f"{step}/weights", **size}
+    place = {"path": f"{step}/weights", "state_bytes": 9, "interim": False}
+    return {"type": "saved", "step": step, "images": step * 8, **place, **size}
 
 
 def evaluated(step: int) -> dict[str, Any]:
