@@ -33,7 +33,7 @@ def is_intact(folder: Path) -> bool:
     try:
         listed = json.loads((folder / MANIFEST).read_text())["files"]
         return bool(listed) and all(
-            _sha256(folder / Path(name).name) == facts["sha256"] for name, facts in listed.items()
+            sha256_of(folder / Path(name).name) == facts["sha256"] for name, facts in listed.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -45,6 +45,7 @@ def newest_first(parent: Path) -> Iterator[Path]:
     return (folder for folder in sorted(folders, key=lambda one: -int(one.name)) if is_intact(folder))
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -170,7 +170,8 @@ def test_it_runs_as_a_process_and_stops_at_a_signal(
 
 
 @SQLITE
-def test_what_was_given_up_is_deleted_and_nothing_else(resources: Resources, create_job: Callable[..., str]
+def test_what_was_given_up_is_deleted_and_nothing_else(
+    resources: Resources, create_job: Callable[..., str]
 ) -> None:
     """Breaks when files outlive their checkpoint, or when one goes whose name was never given up."""
     job_id = create_job()

@@ -229,7 +229,9 @@ def test_a_run_that_needs_too_much_memory_says_how_much_it_was_and_what_to_try(
 ) -> None:
     """The allocator's own words name neither the batch nor a way out."""
     monkeypatch.setattr("models.training.loop.one_step", lambda *_, **__: torch.empty(2**58))
-    with pytest.raises(TrainingError, match=r"batches of 16 in 2 parts; .* MiB on cpu\. .*allocate") as caught:
+    with pytest.raises(
+        TrainingError, match=r"batches of 16 in 2 parts; .* MiB on cpu\. .*allocate"
+    ) as caught:
         list(train(small("ddpm", accumulation=2, evaluation=None), digits, tmp_path))
     assert caught.value.code == "out_of_memory"
     assert "batch_size" in caught.value.hint

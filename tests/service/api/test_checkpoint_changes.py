@@ -52,9 +52,7 @@ def test_a_deleted_checkpoint_is_gone_and_says_so(
     assert (started.status_code, started.json()["errors"][0]["path"]) == (422, "init_from")
 
 
-def test_a_checkpoint_that_images_wait_for_is_kept(
-    client: TestClient, trained: Trained
-) -> None:
+def test_a_checkpoint_that_images_wait_for_is_kept(client: TestClient, trained: Trained) -> None:
     url = f"/v1/checkpoints/{trained.checkpoint}"
     asked = client.post(f"{url}/images", json={}, headers={"Prefer": "respond-async"})
     assert asked.status_code == 202

@@ -67,7 +67,7 @@ def test_all_stay_unless_the_spec_says_otherwise(new_running, store, left) -> No
 def test_only_the_newest_two_keep_what_a_job_goes_on_from(
     database: Database, new_running, store, left
 ) -> None:
-    """Breaks when every checkpoint keeps optimizers that nobody reads, or when the last resort is given up."""
+    """Breaks when every checkpoint keeps optimizers that nobody reads, or the last resort goes."""
     job = new_running()
     for step in (1, 2, 3):
         store(job, step)
