@@ -119,7 +119,7 @@ def test_a_lease_is_kept_for_as_long_as_it_takes(
         row = evaluations.claim_next(session, "test")
         assert row is not None
         before = row.lease_expires_at
-    claim = evaluating.Claim(evaluation_id, row.attempt, "", "digits", OWN)
+    claim = evaluating.Claim(evaluation_id, row.attempt, "", "", "digits", OWN)
 
     def renewed() -> bool:
         with resources.database.read() as session:
