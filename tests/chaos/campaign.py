@@ -90,7 +90,7 @@ class Campaign:
         return time.monotonic() - began
 
     def _kill_worker(self, kind: str, job: dict[str, Any]) -> float | None:
-        name = self._worker_of(job)
+        name = self.deployment.holder_of(job["id"])
         trainer = self.deployment.trainer_of(name) if name else None
         if name is None or trainer is None:
             return None
@@ -113,11 +113,3 @@ class Campaign:
         attempt = job["attempt"]
         wait_for(goes_on, f"the job of a killed {kind} goes on: {job}", RECOVERS_WITHIN)
         return time.monotonic() - began if last["attempt"] > attempt else None
-
-    def _worker_of(self, job: dict[str, Any]) -> str | None:
-        """The training worker that holds a job, by the process that its newest claim names."""
-        events = self.ledger.client.get(
-            f"/v1/jobs/{job['id']}/events", params={"type": "job.started", "limit": 1}
-        ).json()["data"]
-        pid = int(str(events[0]["data"]["worker"]).rpartition(":")[2])
-        return next((name for name in ("train-1", "train-2") if self.deployment.pid(name) == pid), None)

@@ -16,11 +16,11 @@ from typing import Any, Self
 
 import httpx
 import psutil
-from sqlalchemy import make_url
 
 from service.embedded_redis import redis_server
 from service.local import usable_port
 from service.records.database import normalised
+from tests.chaos.proxy import Proxy
 from tests.service.conftest import ATELIER
 
 ADMIN_KEY = "an-admin-key-of-more-than-32-characters"
@@ -36,7 +36,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 class Deployment:
     """API, reconciler, two training workers, one that prepares; Redis; SQLite or PostgreSQL.
 
-    Enter to start everything, leave to end it. Every part has its log in `folder`.
+    Enter to start everything, leave to end it. Every part has its log in `folder`, and speaks to Redis
+    through the proxy `redis`.
     """
 
     database: str = "sqlite"
@@ -48,6 +49,8 @@ class Deployment:
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
         self._stack.callback(self._end)
         self.port = usable_port("127.0.0.1", 0)
+        self.redis = Proxy(self.folder / "redis.sock")
+        self._stack.callback(self.redis.close)
         self._postgres: Any = self._start_postgres() if self.database == "postgresql" else None
         url = f"sqlite:///{self.folder / 'atelier.db'}"
         if self._postgres:
@@ -56,7 +59,7 @@ class Deployment:
         self.environ = {
             "ATELIER_DATA": str(self.folder / "data"),
             "ATELIER_DATABASE_URL": url,
-            "ATELIER_REDIS_URL": f"unix://{self.folder / 'redis.sock'}",
+            "ATELIER_REDIS_URL": f"redis://127.0.0.1:{self.redis.port}/0",
             "ATELIER_ARTIFACTS_URL": str(self.folder / "artifacts"),
             "ATELIER_DEVICE": "cpu",
             "ATELIER_ADMIN_KEY": ADMIN_KEY,
@@ -127,8 +130,12 @@ class Deployment:
         else:
             self._parts[name].wait()
 
-    def pid(self, name: str) -> int:
-        return self._parts[name].pid
+    def holder_of(self, job_id: str) -> str | None:
+        """The training worker that holds a job, by the process that its newest claim names."""
+        asked = {"type": "job.started", "limit": 1}
+        (claim,) = self.client.get(f"/v1/jobs/{job_id}/events", params=asked).json()["data"]
+        pid = int(str(claim["data"]["worker"]).rpartition(":")[2])
+        return next((name for name in ("train-1", "train-2") if self._parts[name].pid == pid), None)
 
     def trainer_of(self, name: str) -> psutil.Process | None:
         """The training process that a worker runs now."""
@@ -176,10 +183,3 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 60.0) 
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.05)
     return time.monotonic() - began
-
-
-def server_of(url: str) -> Path:
-    """The unix socket of an embedded PostgreSQL."""
-    parsed = make_url(url)
-    host = parsed.query.get("host") or parsed.host
-    return Path(str(host)) / f".s.PGSQL.{parsed.port or 5432}"

@@ -33,6 +33,9 @@ class Ledger:
     client: httpx.Client
     accepted: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._before = {job["id"] for job in self._all("/v1/jobs")}
+
     def submit(self, seed: int, patience: float = 90.0) -> str:
         """Post until there is an answer, with one Idempotency-Key, as a careful client does."""
         key, deadline = uuid.uuid4().hex, time.monotonic() + patience
@@ -81,7 +84,7 @@ class Ledger:
         """
         broken, outcomes = [], {}
         listed = {job["id"] for job in self._all("/v1/jobs")}
-        broken += [f"{job_id} was not asked for" for job_id in listed - set(self.accepted)]
+        broken += [f"{job_id} was not asked for" for job_id in listed - set(self.accepted) - self._before]
         for job_id, seed in self.accepted.items():
             job = self.job(job_id)
             if job is None or job_id not in listed:
