@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from models.durable import SavedFile, sync_folder
+from models.durable import SavedFile, sync
 
 MANIFEST = "manifest.json"
 STATE = "state.safetensors"
@@ -24,8 +24,8 @@ def commit(folder: Path, saved: Iterable[SavedFile]) -> None:
     part = folder / f".{MANIFEST}.part"
     part.write_text(json.dumps({"files": listed}, indent=1) + "\n")
     part.replace(folder / MANIFEST)
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    sync(folder)
+    sync(folder.parent)
 
 
 def is_intact(folder: Path) -> bool:
