@@ -17,6 +17,7 @@ from models import checkpoints
 from models.data import open_dataset
 from models.sampling import generate
 from models.spec import DiffusionSpec, JobSpec, SamplerSpec
+from models.spec.evaluation import EvaluationSpec, ExtractorKind
 
 RESULTS = Path(__file__).resolve().parent / "results" / "conditional.json"
 SEED, EACH = 7, 200
@@ -65,7 +66,8 @@ def _run(name: str) -> Run:
 def _shares(networks: dict[str, torch.nn.Module], spec: JobSpec) -> dict[str, float]:
     """For each class, the share of the images asked of it that the classifier takes for it."""
     dataset = open_dataset(spec.dataset)
-    extractor = scorer_of(spec, dataset).extractor
+    scored = spec.model_copy(update={"evaluation": EvaluationSpec(extractor=ExtractorKind.CLASSIFIER)})
+    extractor = scorer_of(scored, dataset).extractor
     sampler = GUIDED if isinstance(spec, DiffusionSpec) else None
     shares = {}
     for label, title in enumerate(dataset.classes):

@@ -24,15 +24,15 @@ SMALLEST_SHARE = 0.03
 IMAGES = {
     "dcgan": 400_000,
     "dcgan-vanilla": 400_000,
-    "dcgan-r1": 400_000,
-    "sngan-hinge": 600_000,
-    "wgan": 600_000,
-    "wgan-gp": 300_000,
-    "rpgan-r1r2": 180_000,
-    "dcgan-diffaugment": 350_000,
-    "ddpm": 36_000,
-    "edm": 36_000,
-    "flow-dit": 80_000,
+    "dcgan-r1": 350_000,
+    "sngan-hinge": 450_000,
+    "wgan": 450_000,
+    "wgan-gp": 250_000,
+    "rpgan-r1r2": 150_000,
+    "dcgan-diffaugment": 300_000,
+    "ddpm": 30_000,
+    "edm": 30_000,
+    "flow-dit": 62_000,
 }
 """Real images shown: 10 to 20 minutes each on one core of a server of 2023."""
 

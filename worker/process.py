@@ -56,8 +56,8 @@ def start_fresh(arguments: Sequence[str] = TRAINER) -> Child:
 
 
 def trainer_environment() -> dict[str, str]:
-    """The service's settings, and their passwords, stay in this process."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")}
+    """The service's settings and the store's keys, which are secrets, stay in this process."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ATELIER_", "AWS_"))}
 
 
 class TrainerLog:

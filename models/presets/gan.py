@@ -72,6 +72,7 @@ _WGAN = merge(
 _WGAN_GP = merge(
     _UNNORMALISED,
     {
+        "discriminator": {"init": "orthogonal"},  # as dcgan-r1
         "penalties": [{"kind": "gradient_penalty", "weight": 10.0}],
         "loss": {"kind": "wasserstein"},
         "discriminator_steps": 5,
