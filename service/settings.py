@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     artifacts_url: str = Field(
         default_factory=_artifacts_in,
         description="Where checkpoints, images and datasets are stored: a folder that every machine of the "
-        "deployment mounts. Default: `artifacts` in the data folder.",
+        "deployment mounts, or `s3://bucket/prefix`. Default: `artifacts` in the data folder.",
     )
     device: str = Field(
         default="auto",

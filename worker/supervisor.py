@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 GRACE = 10.0  # seconds for a trainer to save a checkpoint when it is paused or its worker shuts down
 EXIT_PATIENCE = 30.0  # seconds for a trainer that said its last word to free its device and exit
 RETRY_EVERY = 1.0
+STORE_AGAIN = 10.0  # seconds before a job is taken again whose store did not answer
 
 WORKER_HINT = "The worker's log has the traceback. Is there room, and permission, where files are stored?"
 
@@ -94,16 +95,21 @@ class Attempt:
         self._lease = lease
         self._stopping = stopping
         self._folder = folder
-        self._recorder = Recorder(resources.artifacts, assignment, folder)
+        self._recorder = Recorder(resources.artifacts, assignment, folder, wanted=self._is_wanted)
 
     def run(self) -> None:
         trainer = None
         try:
             make_folder(self._folder, self._assignment.job_id)
-            start = start_of(self._assignment.job_id, self._resources)
+            try:
+                start = start_of(self._assignment.job_id, self._resources)
+                command = self._command(start)
+            except Unavailable as error:
+                self._give_back(str(error))
+                return
             if not self._persist(lambda session: self._recorder.begin(session, start.step, start.images)):
                 return
-            trainer = TrainerProcess(self._command(start))
+            trainer = TrainerProcess(command)
             ending = self._follow(trainer)
             exit_status = self._end(trainer, ending)
             self._conclude(ending, exit_status, trainer)
@@ -159,6 +165,9 @@ class Attempt:
             if self._recorder.due and not self._flush():
                 return Ending.LOST
 
+    def _is_wanted(self) -> bool:
+        return self._lease.order is Order.GO_ON and not self._stopping.is_set()
+
     def _flush(self) -> bool:
         """False when the attempt is fenced out. While the database is away the rows wait."""
         try:
@@ -203,6 +212,11 @@ class Attempt:
         else:
             error = crash_error(exit_status, trainer.log.tail())
             self._wait_again(lambda session: endings.crashed(session, job_id, attempt, error))
+
+    def _give_back(self, reason: str) -> None:
+        """What the job starts from cannot be had now, through no fault of the job."""
+        job_id, attempt = self._assignment.job_id, self._assignment.attempt
+        self._persist(lambda session: endings.release(session, job_id, attempt, reason, wait=STORE_AGAIN))
 
     def _finish(self, status: JobStatus, error: dict[str, Any] | None = None) -> None:
         job_id, attempt = self._assignment.job_id, self._assignment.attempt
