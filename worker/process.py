@@ -90,7 +90,7 @@ class TrainerProcess:
     """A trainer in a session of its own, so that it and whatever it started can be ended together.
 
     Its stdin stays open for as long as this process lives: a trainer whose supervisor is killed reads the end
-    of it and exits. `command` is the first line; the service's settings and the store's keys, which are secrets, stay here.
+    of it and exits. `command` is the first line; the service's settings and the store's keys stay here.
     """
 
     def __init__(self, command: Mapping[str, Any], *, arguments: Sequence[str] = TRAINER) -> None:
