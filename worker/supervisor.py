@@ -25,6 +25,7 @@ from worker.pulse import MOVES
 from worker.recorder import Assignment, Recorder
 from worker.resources import Resources
 from worker.resuming import Start, start_of
+from worker.stored_weights import weights
 from worker.waiting import dataset_is_settled
 from worker.watchdog import Watchdog
 
@@ -149,8 +150,8 @@ class Attempt:
                     hint="GET /v1/datasets/{id} gives the reason; upload it again and create the job anew.",
                 )
             init_from = None if start.folder else self._assignment.spec.get("init_from")
-            stored = checkpoints.get(session, init_from).artifact if init_from else None
-        init = self._resources.artifacts.local(stored) if stored else None
+            stored = checkpoints.get(session, init_from) if init_from else None
+        init = weights(self._resources.artifacts, stored.artifact, stored.sha256) if stored else None
         return {
             "spec": self._assignment.spec,
             "dataset": str(self._resources.artifacts.local_folder(f"datasets/{dataset_id}/packed")),

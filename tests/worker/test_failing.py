@@ -1,14 +1,18 @@
 """A job whose files cannot be written fails with the reason, and goes on from what it had once they can."""
 
+import dataclasses
 import resource
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from models import checkpoint_folders
+from service.artifacts import Artifacts
+from service.errors import Unavailable
 from service.records import checkpoints, jobs
 from service.records.status import JobStatus
 from worker.resources import Resources
@@ -60,3 +64,24 @@ def test_a_full_disk_fails_the_job_and_damages_nothing(
     with resources.database.read() as session:
         job = jobs.get(session, job_id)
     assert (job.status, job.step, job.error) == (JobStatus.SUCCEEDED, 600, None)
+
+
+def test_a_store_that_is_away_when_a_job_starts_costs_it_nothing(
+    resources: Resources, create_job: Callable[..., str]
+) -> None:
+    """Breaks when an outage of the store fails every job whose turn it is, or has them tried all the time."""
+
+    class Away(Artifacts):
+        def local_folder(self, prefix: str) -> Path:
+            raise Unavailable("artifacts_unavailable", f"{prefix} is away")
+
+    job_id = create_job(budget={"steps": 4})
+    away = dataclasses.replace(resources, artifacts=Away(resources.settings.artifacts_url))
+    supervise(job_id, away, threading.Event())
+    with resources.database.read() as session:
+        job = jobs.get(session, job_id)
+    assert (job.status, job.failures, job.lost_leases, job.error) == (JobStatus.QUEUED, 0, 0, None)
+    assert job.run_after is not None
+    with resources.database.transaction() as session:
+        assert jobs.claim(session, job_id, "w") is None
+        assert jobs.claim(session, job_id, "w", now=job.run_after) is not None

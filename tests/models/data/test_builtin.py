@@ -61,7 +61,7 @@ def test_missing_files_name_both_ways_to_get_them(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"not gzip", b"\x1f\x8b\x08\x00", gzip.compress(b"")[:10] + b"\xff" * 20]
+    "data", [b"", b"not gzip", b"\x1f\x8b\x08\x00", gzip.compress(b"", mtime=0)[:10] + b"\xff" * 20]
 )
 def test_damaged_files_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(module, "DEBIAN_FOLDER", tmp_path)
