@@ -1,6 +1,8 @@
 """From any exception to the `{code, message, hint}` that records keep and clients read."""
 
 import errno
+import signal
+from typing import Any
 
 from models import out_of_memory
 
@@ -30,3 +32,22 @@ def is_no_space(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return True
     return "no space left" in str(error).lower() or "file too large" in str(error).lower()
+
+
+def crash_error(exit_status: int, tail: str) -> dict[str, Any]:
+    """What is known of a trainer that ended without a last word."""
+    name = signal_name(-exit_status) if exit_status < 0 else None
+    how = f"was killed by {name}" if name else f"exited with status {exit_status}"
+    hint = "GET /v1/jobs/{id}/logs has all that it wrote."
+    if name == "SIGKILL":
+        hint = (
+            "The kernel ends a process this way when memory runs out (see dmesg): lower batch_size, or raise "
+            "accumulation, or give the worker more memory."
+        )
+    message = f"The trainer {how} before it finished." + (f" Its last words:\n{tail}" if tail else "")
+    return {"code": "trainer_crashed", "message": message, "signal": name, "hint": hint}
+
+
+def signal_name(number: int) -> str:
+    known = {member.value: member.name for member in signal.Signals}
+    return known.get(number, f"signal {number}")

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import signal
 import socket
 import threading
 import time
@@ -18,7 +17,7 @@ from service.errors import AtelierError, Unavailable
 from service.records import checkpoints, datasets, endings, jobs, leases
 from service.records.status import DatasetStatus, JobStatus
 from worker import classifiers
-from worker.failures import failure
+from worker.failures import crash_error, failure
 from worker.lease import Lease, Order
 from worker.process import Child, Event, TrainerProcess, start_fresh
 from worker.pulse import MOVES
@@ -279,22 +278,3 @@ def make_folder(folder: Path, job_id: str) -> None:
     for left in folder.parent.glob(f"{job_id}-*"):
         shutil.rmtree(left, ignore_errors=True)
     folder.mkdir(parents=True)
-
-
-def crash_error(exit_status: int, tail: str) -> dict[str, Any]:
-    """What is known of a trainer that ended without a last word."""
-    name = signal_name(-exit_status) if exit_status < 0 else None
-    how = f"was killed by {name}" if name else f"exited with status {exit_status}"
-    hint = "GET /v1/jobs/{id}/logs has all that it wrote."
-    if name == "SIGKILL":
-        hint = (
-            "The kernel ends a process this way when memory runs out (see dmesg): lower batch_size, or raise "
-            "accumulation, or give the worker more memory."
-        )
-    message = f"The trainer {how} before it finished." + (f" Its last words:\n{tail}" if tail else "")
-    return {"code": "trainer_crashed", "message": message, "signal": name, "hint": hint}
-
-
-def signal_name(number: int) -> str:
-    known = {member.value: member.name for member in signal.Signals}
-    return known.get(number, f"signal {number}")

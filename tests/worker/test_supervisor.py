@@ -14,9 +14,9 @@ from service.records import datasets, jobs, leases, logs, metrics
 from service.records.status import JobStatus
 from service.records.tables import Dataset, Job
 from worker import lease as lease_module
-from worker.failures import failure
+from worker.failures import crash_error, failure
 from worker.resources import Resources
-from worker.supervisor import crash_error, supervise
+from worker.supervisor import supervise
 from worker.waiting import dataset_is_settled, ring_for_jobs
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
