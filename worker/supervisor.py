@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from service.errors import AtelierError, Unavailable
 from service.records import checkpoints, datasets, endings, jobs, leases
 from service.records.status import DatasetStatus, JobStatus
-from worker import classifiers
+from worker import classifiers, leftovers
 from worker.failures import failure
 from worker.lease import Lease, Order
 from worker.process import TrainerProcess
@@ -99,12 +99,13 @@ class Attempt:
         self._recorder = Recorder(resources.artifacts, assignment, folder, wanted=self._is_wanted)
 
     def run(self) -> None:
-        trainer = None
+        trainer, assignment = None, self._assignment
         try:
-            make_folder(self._folder, self._assignment.job_id)
+            make_folder(self._folder, assignment.job_id)
             try:
-                start = start_of(self._assignment.job_id, self._resources)
+                start = start_of(assignment.job_id, self._resources)
                 command = self._command(start)
+                leftovers.give_up(assignment.job_id, assignment.attempt, self._resources)
             except Unavailable as error:
                 self._give_back(str(error))
                 return
@@ -115,7 +116,7 @@ class Attempt:
             exit_status = self._end(trainer, ending)
             self._conclude(ending, exit_status, trainer)
         except Exception as error:
-            logger.exception("job %s: attempt %d failed", self._assignment.job_id, self._assignment.attempt)
+            logger.exception("job %s: attempt %d failed", assignment.job_id, assignment.attempt)
             if trainer is not None:
                 trainer.stop(GRACE)
                 trainer.remaining_events()
