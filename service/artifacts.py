@@ -95,6 +95,15 @@ class Artifacts:
     def size(self, key: str) -> int:
         return self.describe(key).size
 
+    def names(self, prefix: str) -> set[str]:
+        """The files and folders right below `prefix`, by the last part of their names."""
+        path = self._path(prefix)
+        try:
+            with explained(prefix):
+                return {found.rstrip("/").rpartition("/")[2] for found in self._fs.ls(path, detail=False)}
+        except NotFound:
+            return set()
+
     def delete(self, prefix: str) -> None:
         """Removes the file of this key, or all files below it; nothing to remove is no error."""
         path = self._path(prefix)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from service.errors import AtelierError, Unavailable
 from service.records import checkpoints, datasets, endings, jobs, leases
 from service.records.status import DatasetStatus, JobStatus
-from worker import classifiers
+from worker import classifiers, leftovers
 from worker.failures import crash_error, failure
 from worker.lease import Lease, Order
 from worker.process import Child, Event, TrainerProcess, start_fresh
@@ -112,12 +112,13 @@ class Attempt:
         self._recorder = Recorder(resources.artifacts, assignment, folder, wanted=self._is_wanted)
 
     def run(self, start_trainer: StartTrainer) -> None:
-        trainer = None
+        trainer, assignment = None, self._assignment
         try:
-            make_folder(self._folder, self._assignment.job_id)
+            make_folder(self._folder, assignment.job_id)
             try:
-                start = start_of(self._assignment.job_id, self._resources)
+                start = start_of(assignment.job_id, self._resources)
                 command = self._command(start)
+                leftovers.give_up(assignment.job_id, assignment.attempt, self._resources)
             except Unavailable as error:
                 self._give_back(str(error))
                 return
@@ -127,12 +128,12 @@ class Attempt:
             watchdog = Watchdog(self._resources.settings.progress_timeout, start.step)
             ending = self._follow(trainer, watchdog)
             exit_status = self._end(trainer, ending)
-            attempt = f"job {self._assignment.job_id}: attempt {self._assignment.attempt}"
+            attempt = f"job {assignment.job_id}: attempt {assignment.attempt}"
             logger.info("%s ended: %s, exit status %d", attempt, ending, exit_status)
             crash = crash_error(exit_status, trainer.log.tail())
             self._conclude(ending, watchdog.error() if ending is Ending.HUNG else crash)
         except Exception as error:
-            logger.exception("job %s: attempt %d failed", self._assignment.job_id, self._assignment.attempt)
+            logger.exception("job %s: attempt %d failed", assignment.job_id, assignment.attempt)
             if trainer is not None:
                 trainer.stop(GRACE)
                 trainer.remaining_events()

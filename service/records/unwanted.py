@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from service.records.tables import Unwanted
+from service.records.tables import Checkpoint, Sample, Unwanted
 
 
 def add(session: Session, prefix: str) -> None:
@@ -16,6 +16,13 @@ def add(session: Session, prefix: str) -> None:
     if session.get(Unwanted, prefix) is None:
         session.add(Unwanted(prefix=prefix))
         session.flush()
+
+
+def wanted(session: Session, job_id: str) -> set[str]:
+    """The prefixes of a job's files that rows name: folders of checkpoints, and pictures."""
+    kept = select(Checkpoint.artifact).where(Checkpoint.job_id == job_id, Checkpoint.deleted_at.is_(None))
+    pictures = select(Sample.artifact).where(Sample.job_id == job_id)
+    return {key.rpartition("/")[0] for key in session.scalars(kept)} | set(session.scalars(pictures))
 
 
 def oldest(session: Session, limit: int = 100) -> Sequence[str]:

@@ -10,12 +10,15 @@ from pathlib import Path
 class Proxy:
     """Listens on a port of its own and passes bytes on to `target`: a TCP address, or a unix socket's path.
 
-    `blackhole()` keeps connections open and answers nothing; `cut()` ends them and refuses new ones.
+    `blackhole()` keeps connections open and answers nothing; `cut()` ends them and refuses new ones;
+    `lose_answers()` ends a connection behind every so manieth request that has certain bytes in it.
     """
 
     def __init__(self, target: tuple[str, int] | Path) -> None:
         self._target = target
         self._mode = "pass"
+        self._marker, self._every, self._met = b"", 0, 0
+        self.lost = 0
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -29,6 +32,10 @@ class Proxy:
 
     def blackhole(self) -> None:
         self._mode = "blackhole"
+
+    def lose_answers(self, marker: bytes, every: int) -> None:
+        """The server is still given such a request; `lost` counts them."""
+        self._marker, self._every = marker, every
 
     def cut(self) -> None:
         self._mode = "cut"
@@ -82,6 +89,17 @@ class Proxy:
                         return
                     if self._mode == "pass":
                         key.data.sendall(chunk)
+                    if key.fileobj is client and self._loses(chunk):
+                        return
+
+    def _loses(self, request: bytes) -> bool:
+        if not self._every or self._marker not in request:
+            return False
+        with self._lock:
+            self._met += 1
+            lost = self._met % self._every == 0
+            self.lost += lost
+        return lost
 
     def _connect(self) -> socket.socket:
         if isinstance(self._target, Path):

@@ -29,15 +29,6 @@ def ledger(deployment: Deployment, endless: dict[str, Any]) -> Ledger:
     return Ledger(deployment.client)
 
 
-@pytest.fixture
-def tell(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Callable[[float], None]:
-    def say(seconds: float) -> None:
-        with capsys.disabled():
-            print(f"\n{request.node.name}: recovered in {seconds:.1f} s")  # noqa: T201
-
-    return say
-
-
 def trains(ledger: Ledger, job_id: str, beyond: int = 0) -> Callable[[], bool]:
     def look() -> bool:
         job = ledger.job(job_id)
@@ -95,6 +86,24 @@ def test_without_redis_jobs_are_taken_and_training_goes_on(
     after = ledger.job(endless["id"])
     assert after is not None
     assert after["attempt"] == before["attempt"]
+
+
+def test_a_redis_that_comes_and_goes_costs_no_job(
+    deployment: Deployment, ledger: Ledger, endless: dict[str, Any], tell: Callable[[float], None]
+) -> None:
+    """Breaks when a worker gives up after so many tries, or a message that was cut off is done twice."""
+    for seed in range(6):
+        deployment.redis.cut()
+        time.sleep(0.7)
+        deployment.redis.restore()
+        ledger.submit(seed % 3, patience=20)
+        time.sleep(0.7)
+    attempt = (ledger.job(endless["id"]) or {})["attempt"]
+    began = time.monotonic()
+    ledger.wait(240)
+    tell(time.monotonic() - began)
+    assert (ledger.job(endless["id"]) or {})["attempt"] == attempt
+    assert ledger.check() == []
 
 
 def test_a_worker_that_was_frozen_beyond_its_lease_writes_nothing_more(

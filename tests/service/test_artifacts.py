@@ -179,6 +179,16 @@ def test_deleting_takes_a_file_or_a_folder_and_no_neighbour_of_a_similar_name(st
     assert [store.exists(key) for key in ("ds/1/b", "ds/10/a")] == [False, True]
 
 
+def test_what_lies_right_below_a_prefix_is_named(store: Artifacts) -> None:
+    """Breaks when a store lists what lies deeper, a neighbour of a similar name, or what it once saw."""
+    assert store.names("jobs/1") == set()
+    for key in ("jobs/1/a", "jobs/1/b/c", "jobs/10/d"):
+        store.put_bytes(b"x", key)
+    assert store.names("jobs/1") == {"a", "b"}
+    store.delete("jobs/1/b")
+    assert store.names("jobs/1") == {"a"}
+
+
 BAD_KEYS = [
     "",
     "/etc/passwd",
