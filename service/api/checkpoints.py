@@ -72,12 +72,12 @@ def get_checkpoint(checkpoint_id: str, database: Database, links: Links) -> Chec
 
 @router.patch(
     "/checkpoints/{checkpoint_id}",
-    operation_id="changeCheckpoint",
+    operation_id="updateCheckpoint",
     summary="Pin a checkpoint, or unpin it",
     responses=responses(400, 404, 413, 415, s422="Fields are wrong."),
     openapi_extra=json_body("CheckpointChange", {"pin": ("Keep it", {"pinned": True})}),
 )
-def change_checkpoint(
+def update_checkpoint(
     checkpoint_id: str, body: JsonBytes, database: Database, links: Links
 ) -> CheckpointReply:
     """A pinned checkpoint stays, whatever else is cleaned up."""

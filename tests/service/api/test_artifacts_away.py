@@ -27,7 +27,7 @@ def in_s3(settings: Settings, bucket: str) -> Settings:
 
 
 @pytest.fixture
-def app(in_s3: Settings, s3_proxy: FaultyProxy) -> Iterator[FastAPI]:
+def app(in_s3: Settings, s3_proxy: FaultyProxy, trained: Trained) -> Iterator[FastAPI]:
     """An app that reaches S3 through the proxy, and gives it up soon."""
     with impatience():
         made = create_app(in_s3)

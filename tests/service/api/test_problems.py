@@ -112,7 +112,7 @@ def test_any_unknown_id_is_a_404(client: TestClient, app: FastAPI, trained: Trai
     bodies: dict[str, Any] = {
         "createImages": {"json": {"n": 1}},
         "createEvaluation": {"json": {}},
-        "changeCheckpoint": {"json": {"pinned": True}},
+        "updateCheckpoint": {"json": {"pinned": True}},
     }
     for path, ways in app.openapi()["paths"].items():
         if "{" not in path:
