@@ -84,7 +84,7 @@ class ForkServer:
         with theirs:
             self._process = subprocess.Popen(
                 self._command,
-                stdin=theirs,  # it ends when this process does, and it reads the end of the socket
+                stdin=theirs.fileno(),  # it ends when this process does, and it reads the end of the socket
                 stdout=STDERR,
                 start_new_session=True,
                 env=trainer_environment(),
