@@ -30,8 +30,8 @@ IMAGES = {
     "wgan-gp": 250_000,
     "rpgan-r1r2": 150_000,
     "dcgan-diffaugment": 300_000,
-    "ddpm": 30_000,
-    "edm": 30_000,
+    "ddpm": 25_000,
+    "edm": 25_000,
     "flow-dit": 62_000,
 }
 """Real images shown: 10 to 20 minutes each on one core of a server of 2023."""
