@@ -20,7 +20,7 @@ COPY models models
 COPY service service
 COPY worker worker
 COPY migrations migrations
-RUN pip install --quiet .
+RUN pip install --quiet ".[s3]"
 
 FROM base AS api
 COPY --from=api-build /opt/atelier /opt/atelier
@@ -43,7 +43,7 @@ COPY models models
 COPY service service
 COPY worker worker
 COPY migrations migrations
-RUN pip install --quiet ".[worker]"
+RUN pip install --quiet ".[worker,s3]"
 
 FROM base AS worker
 COPY --from=worker-build /opt/atelier /opt/atelier

@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up test check slow bench
+.PHONY: help setup demo up test check slow chaos bench
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,9 @@ check: setup ## Formatting, lint, types, import arrows and all tests but the slo
 
 slow: setup ## The tests that take longer than ten seconds each
 	$(BIN)/python -m pytest -q -m slow
+
+chaos: setup ## Kill parts of a deployment at random, KILLS=200 times, and check that nothing is lost
+	KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) $(BIN)/python -m pytest -q tests/chaos/test_campaign.py -k postgresql
 
 bench: setup ## Time the training loop against plain torch
 	$(BIN)/python -m benchmarks.training_overhead

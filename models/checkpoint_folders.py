@@ -5,9 +5,11 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from models.durable import SavedFile, sync_folder
+from models.durable import SavedFile, sync
 
 MANIFEST = "manifest.json"
+STATE = "state.safetensors"
+"""What a run needs beside its weights to go on; without it the weights still make images."""
 
 
 def files(folder: Path) -> list[Path]:
@@ -22,8 +24,8 @@ def commit(folder: Path, saved: Iterable[SavedFile]) -> None:
     part = folder / f".{MANIFEST}.part"
     part.write_text(json.dumps({"files": listed}, indent=1) + "\n")
     part.replace(folder / MANIFEST)
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    sync(folder)
+    sync(folder.parent)
 
 
 def is_intact(folder: Path) -> bool:
@@ -31,7 +33,7 @@ def is_intact(folder: Path) -> bool:
     try:
         listed = json.loads((folder / MANIFEST).read_text())["files"]
         return bool(listed) and all(
-            _sha256(folder / Path(name).name) == facts["sha256"] for name, facts in listed.items()
+            sha256_of(folder / Path(name).name) == facts["sha256"] for name, facts in listed.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -43,6 +45,7 @@ def newest_first(parent: Path) -> Iterator[Path]:
     return (folder for folder in sorted(folders, key=lambda one: -int(one.name)) if is_intact(folder))
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

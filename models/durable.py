@@ -14,9 +14,9 @@ class SavedFile:
     size_bytes: int
 
 
-def sync_folder(folder: Path) -> None:
-    """What was renamed in it stays renamed."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """What was written to the file, or renamed in the folder, stays so."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

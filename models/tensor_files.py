@@ -11,7 +11,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from models.durable import SavedFile, sync_folder
+from models.durable import SavedFile, sync
 
 VERSION = 1
 MAX_HEADER_BYTES = 8 * 2**20
@@ -32,7 +32,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -
         os.fsync(file.fileno())
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     part.replace(path)
-    sync_folder(path.parent)
+    sync(path.parent)
     return SavedFile(path, sha256, path.stat().st_size)
 
 

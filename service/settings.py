@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     artifacts_url: str = Field(
         default_factory=_artifacts_in,
         description="Where checkpoints, images and datasets are stored: a folder that every machine of the "
-        "deployment mounts. Default: `artifacts` in the data folder.",
+        "deployment mounts, or `s3://bucket/prefix`. Default: `artifacts` in the data folder.",
     )
     device: str = Field(
         default="auto",
@@ -121,6 +121,12 @@ class Settings(BaseSettings):
         ge=0,
         description="How long a dry run waits for a worker to count parameters and memory before it answers "
         "without them, in seconds.",
+    )
+    checkpoint_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="How many bytes all checkpoints may take together; beyond it the oldest go. The best, "
+        "the newest two and the pinned of every job stay even so. Default: no limit.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least severe log message that is written."

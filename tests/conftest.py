@@ -24,6 +24,8 @@ from service.artifacts import Artifacts
 from service.embedded_redis import redis_server as redis_executable
 from service.records.database import Database, migrate, normalised
 from service.settings import Settings
+from tests.faulty_proxy import FaultyProxy, faulty_proxy
+from tests.s3_server import KEYS, make_bucket, running_s3
 
 DATABASES = ("sqlite", "postgresql")
 SERVER_VARIABLE = "ATELIER_TEST_DATABASE_URL"
@@ -165,6 +167,31 @@ def redis_url(redis_server: str) -> str:
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real S3 server."""
+    with running_s3(tmp_path_factory.mktemp("s3") / "server.log") as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address in a new bucket; its server and keys are in the environment, as in a deployment."""
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": s3_server}.items():
+        monkeypatch.setenv(name, value)
+    name = f"atelier-{secrets.token_hex(6)}"
+    make_bucket(s3_server, name)
+    return f"s3://{name}/some/prefix"
+
+
+@pytest.fixture
+def s3_proxy(s3_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """What the bucket is reached through from now on."""
+    with faulty_proxy(s3_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
+        yield proxy
 
 
 @pytest.fixture

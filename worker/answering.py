@@ -16,6 +16,7 @@ from service.queue import reply
 from service.records import checkpoints
 from worker.failures import failure
 from worker.resources import Resources
+from worker.stored_weights import weights
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +40,15 @@ def describe(spec: dict[str, Any]) -> dict[str, Any]:
 def export(resources: Resources, checkpoint_id: str) -> str:
     """The artifact key of the zipped pipeline, which is made at the first request."""
     with resources.database.read() as session:
-        artifact = checkpoints.get(session, checkpoint_id).artifact
+        checkpoint = checkpoints.get(session, checkpoint_id)
+        artifact, sha256 = checkpoint.artifact, checkpoint.sha256
     key = f"{artifact.rpartition('/')[0]}/diffusers.zip"
     if resources.artifacts.exists(key):
         return key
     with tempfile.TemporaryDirectory(prefix="atelier-export-") as temporary:
         folder, archive = Path(temporary) / "pipeline", Path(temporary) / "diffusers.zip"
         folder.mkdir()
-        export_diffusers(resources.artifacts.local(artifact), folder)
+        export_diffusers(weights(resources.artifacts, artifact, sha256), folder)
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:  # weights do not get smaller
             for file in sorted(path for path in folder.rglob("*") if path.is_file()):
                 packed.write(file, file.relative_to(folder))

@@ -24,6 +24,7 @@ from worker.devices import resolve_device
 from worker.failures import failure
 from worker.recorder import bare_scores
 from worker.resources import Resources
+from worker.stored_weights import weights
 from worker.supervisor import worker_name
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Claim(NamedTuple):
     evaluation_id: str
     attempt: int
     artifact: str
+    sha256: str
     dataset_id: str
     request: dict[str, Any]
 
@@ -75,7 +77,7 @@ def evaluate(resources: Resources) -> None:
 
 def measure(claim: Claim, resources: Resources) -> Measurement:
     """What the training itself would have measured at this step, by the settings of the request."""
-    loaded = load(resources.artifacts.local(claim.artifact))
+    loaded = load(weights(resources.artifacts, claim.artifact, claim.sha256))
     evaluation = EvaluationSpec.model_validate(claim.request)
     spec = loaded.spec.model_copy(update={"evaluation": evaluation})
     if evaluation.extractor is None:
@@ -135,7 +137,7 @@ def _claim(database: Database) -> Claim | None:
             return None
         stored = checkpoints.get(session, row.checkpoint_id)
         dataset = jobs.get(session, stored.job_id).dataset
-        return Claim(row.id, row.attempt, stored.artifact, dataset, row.request)
+        return Claim(row.id, row.attempt, stored.artifact, stored.sha256, dataset, row.request)
 
 
 def _dataset(claim: Claim, artifacts: Artifacts) -> PackedDataset:

@@ -1,28 +1,32 @@
 """From any exception to the `{code, message, hint}` that records keep and clients read."""
 
-MEMORY_HINT = (
-    "Lower batch_size, or keep it and raise accumulation; a smaller data.resolution and narrower networks "
-    "take less, too. A dry run of the job estimates its memory."
+import errno
+
+from models import out_of_memory
+
+SPACE_HINT = (
+    "Free some, or lower checkpoints.keep_last or ATELIER_CHECKPOINT_BYTES; POST /v1/jobs/{id}/resume then "
+    "goes on from the last checkpoint."
 )
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def failure(error: BaseException, *, code: str, hint: str, memory_hint: str = MEMORY_HINT) -> dict[str, str]:
+def failure(
+    error: BaseException, *, code: str, hint: str, memory_hint: str = out_of_memory.HINT
+) -> dict[str, str]:
     """What the error says of itself; `code` and `hint` are for one that says nothing but its message."""
     message = getattr(error, "message", None) or str(error) or type(error).__name__
-    if is_out_of_memory(error):
-        return {"code": "out_of_memory", "message": message, "hint": memory_hint}
     if own := getattr(error, "code", None):
         return {"code": str(own), "message": message, "hint": getattr(error, "hint", None) or hint}
+    if out_of_memory.is_out_of_memory(error):
+        return {"code": "out_of_memory", "message": message, "hint": memory_hint}
+    if is_no_space(error):
+        return {"code": "no_space", "message": f"There is no room to write: {message}", "hint": SPACE_HINT}
     return {"code": code, "message": f"{type(error).__name__}: {message}", "hint": hint}
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """torch says it by a class on a GPU, and in the words of a RuntimeError on a CPU."""
-    words = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "out of memory" in words
-        or "can't allocate memory" in words
-        or "not enough memory" in words
-    )
+def is_no_space(error: BaseException) -> bool:
+    """safetensors says it in words, Python by a number."""
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return True
+    return "no space left" in str(error).lower() or "file too large" in str(error).lower()

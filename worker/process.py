@@ -90,7 +90,7 @@ class TrainerProcess:
     """A trainer in a session of its own, so that it and whatever it started can be ended together.
 
     Its stdin stays open for as long as this process lives: a trainer whose supervisor is killed reads the end
-    of it and exits. `command` is the first line; the service's settings, and their passwords, stay here.
+    of it and exits. `command` is the first line; the service's settings and the store's keys stay here.
     """
 
     def __init__(self, command: Mapping[str, Any], *, arguments: Sequence[str] = TRAINER) -> None:
@@ -100,7 +100,7 @@ class TrainerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")},
+            env={n: value for n, value in os.environ.items() if not n.startswith(("ATELIER_", "AWS_"))},
         )
         self.log = TrainerLog()
         self._events: queue.Queue[Event | None] = queue.Queue(WAITING_EVENTS)

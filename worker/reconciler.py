@@ -9,9 +9,19 @@ import threading
 from collections.abc import Mapping, Sequence
 from types import FrameType
 
+from service.artifacts import Artifacts
 from service.errors import AtelierError
 from service.queue import Publisher
-from service.records import datasets, endings, evaluations, idempotency, images, suspects
+from service.records import (
+    datasets,
+    endings,
+    evaluations,
+    idempotency,
+    images,
+    retention,
+    suspects,
+    unwanted,
+)
 from service.records.database import Database
 from service.settings import Settings, load_settings
 
@@ -46,6 +56,19 @@ def reconcile(database: Database, publisher: Publisher) -> int:
     return len(expired) + _publish_again(publisher, stale)
 
 
+def clean(database: Database, artifacts: Artifacts, checkpoint_bytes: int | None) -> int:
+    """Delete checkpoints beyond the limit, and files that were given up; returns the bytes still over it."""
+    with database.transaction() as session:
+        over = retention.fit(session, checkpoint_bytes)
+        prefixes = unwanted.oldest(session)
+    for prefix in prefixes:
+        artifacts.delete(prefix)
+    if prefixes:
+        with database.transaction() as session:
+            unwanted.forget(session, prefixes)
+    return over
+
+
 def _publish_again(publisher: Publisher, stale: Mapping[str, Sequence[str]]) -> int:
     """Publish ids whose message may be lost, unless messages wait for the same workers, who are then busy.
 
@@ -62,11 +85,15 @@ def _publish_again(publisher: Publisher, stale: Mapping[str, Sequence[str]]) -> 
 def run(settings: Settings, stopping: threading.Event) -> None:
     """Look every 3 s until told to stop; an outage of the database costs a look, and no more."""
     database, publisher = Database(settings.database_url), Publisher(settings.redis_url)
+    artifacts, over = Artifacts(settings.artifacts_url), 0
     logger.info("the reconciler runs")
     while not stopping.is_set():
         try:
             if due := reconcile(database, publisher):
                 logger.info("%d messages were published again", due)
+            before, over = over, clean(database, artifacts, settings.checkpoint_bytes)
+            if over > before:
+                logger.warning("checkpoints that have to stay are %d bytes over the limit", over)
         except AtelierError as error:
             logger.warning("this look was skipped: %s", error)
         except Exception:

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from models import checkpoint_folders
 from service.artifacts import Artifacts
+from service.errors import Unavailable
 from service.event_files import event_file_key
-from service.records import checkpoints, events, leases, logs, metrics, samples
+from service.records import checkpoints, events, leases, logs, metrics, retention, samples
 from service.records.events import EventType, Level
 from service.records.logs import Line
 from service.records.metrics import MetricRow
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 FLUSH_EVERY = 0.5
 FLUSH_AT = 200
+STORE_FOR = 120.0  # seconds: so long a file waits for a store that does not answer, before its job fails
+STORE_AGAIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,19 @@ class Batch:
 class Recorder:
     """Takes the events of one attempt in order; files are stored at `add`, rows in batches.
 
-    `finished` and `error` say how the trainer ended by its own account.
+    `finished` and `error` say how the trainer ended by its own account. A store that does not answer is
+    waited for as long as the attempt is `wanted`.
     """
 
-    def __init__(self, artifacts: Artifacts, assignment: Assignment, folder: Path) -> None:
+    def __init__(
+        self,
+        artifacts: Artifacts,
+        assignment: Assignment,
+        folder: Path,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._artifacts = artifacts
+        self._wanted = wanted
         self._assignment = assignment
         self._folder = folder.resolve()
         self._batch = Batch()
@@ -129,7 +140,7 @@ class Recorder:
     def _sampled(self, event: Event) -> None:
         job_id, attempt, step = self._assignment.job_id, self._assignment.attempt, event["step"]
         key = f"jobs/{job_id}/samples/{attempt}-{step:08d}.png"
-        self._artifacts.put_file(self._file(event["path"]), key)
+        self._store(self._file(event["path"]), key)
         row = {"attempt": attempt, "step": step, "images": event["images"], "artifact": key}
         self._batch.writes.append(lambda session: samples.add(session, job_id, **row))
 
@@ -137,11 +148,13 @@ class Recorder:
         job_id, attempt, step = self._assignment.job_id, self._assignment.attempt, event["step"]
         saved, folder = self._file(event["path"]), f"jobs/{job_id}/checkpoints/{attempt}-{step:08d}"
         for file in checkpoint_folders.files(saved.parent):
-            self._artifacts.put_file(file, f"{folder}/{file.name}")
+            self._store(file, f"{folder}/{file.name}")
         key = f"{folder}/{saved.name}"
-        row = {name: event[name] for name in ("step", "images", "sha256", "size_bytes")}
+        names = ("step", "images", "sha256", "size_bytes", "state_bytes", "interim")
+        row = {name: event[name] for name in names}
         row |= {"attempt": attempt, "artifact": key, **self._scored.get(step, {})}
         self._batch.writes.append(lambda session: checkpoints.add(session, job_id, **row))
+        self._batch.writes.append(lambda session: retention.tidy(session, job_id))
 
     def _classifier_trained(self, event: Event) -> None:
         classifiers.keep(self._artifacts, self._file(event["path"]))
@@ -189,6 +202,20 @@ class Recorder:
 
     def _failed(self, event: Event) -> None:
         self.error = {name: event.get(name) for name in ("code", "message", "hint")}
+
+    def _store(self, file: Path, key: str) -> None:
+        """Take a file over; it stays where it is until the store has it."""
+        gives_up = time.monotonic() + STORE_FOR
+        while True:
+            try:
+                self._artifacts.put_file(file, key)
+            except Unavailable as error:
+                if time.monotonic() > gives_up or not self._wanted():
+                    raise
+                logger.warning("job %s: %s waits: %s", self._assignment.job_id, file.name, error)
+                time.sleep(STORE_AGAIN)
+            else:
+                return
 
     def _advance(self, step: int, images: int) -> None:
         self._position |= {"step": step, "images": images}

@@ -22,6 +22,6 @@ def open_resources(settings: Settings) -> Resources:
     return Resources(
         settings=settings,
         database=Database(settings.database_url),
-        artifacts=Artifacts(settings.artifacts_url),
+        artifacts=Artifacts(settings.artifacts_url, settings.data / "cache"),
         publisher=Publisher(settings.redis_url),
     )

@@ -17,6 +17,7 @@ from service.records import checkpoints, images
 from worker.devices import resolve_device
 from worker.failures import failure
 from worker.resources import Resources
+from worker.stored_weights import weights
 from worker.supervisor import worker_name
 
 logger = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ class Sampler:
     def _load(self, claim: Claim) -> LoadedCheckpoint:
         # By content: a step that was trained again keeps its id.
         if claim.sha256 not in self._loaded:
-            path = self._resources.artifacts.local(claim.artifact)
+            path = weights(self._resources.artifacts, claim.artifact, claim.sha256)
             self._loaded[claim.sha256] = load(path, device=self._device)
             if len(self._loaded) > KEPT_CHECKPOINTS:
                 self._loaded.popitem(last=False)

@@ -17,13 +17,14 @@ from sqlalchemy.orm import Session
 from service.errors import AtelierError, Unavailable
 from service.records import checkpoints, datasets, endings, jobs, leases
 from service.records.status import DatasetStatus, JobStatus
-from worker import classifiers
+from worker import classifiers, leftovers
 from worker.failures import failure
 from worker.lease import Lease, Order
 from worker.process import TrainerProcess
 from worker.recorder import Assignment, Recorder
 from worker.resources import Resources
 from worker.resuming import Start, start_of
+from worker.stored_weights import weights
 from worker.waiting import dataset_is_settled
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 GRACE = 10.0  # seconds for a trainer to save a checkpoint when it is paused or its worker shuts down
 EXIT_PATIENCE = 30.0  # seconds for a trainer that said its last word to free its device and exit
 RETRY_EVERY = 1.0
+STORE_AGAIN = 10.0  # seconds before a job is taken again whose store did not answer
 
 WORKER_HINT = "The worker's log has the traceback. Is there room, and permission, where files are stored?"
 
@@ -94,21 +96,27 @@ class Attempt:
         self._lease = lease
         self._stopping = stopping
         self._folder = folder
-        self._recorder = Recorder(resources.artifacts, assignment, folder)
+        self._recorder = Recorder(resources.artifacts, assignment, folder, wanted=self._is_wanted)
 
     def run(self) -> None:
-        trainer = None
+        trainer, assignment = None, self._assignment
         try:
-            make_folder(self._folder, self._assignment.job_id)
-            start = start_of(self._assignment.job_id, self._resources)
+            make_folder(self._folder, assignment.job_id)
+            try:
+                start = start_of(assignment.job_id, self._resources)
+                command = self._command(start)
+                leftovers.give_up(assignment.job_id, assignment.attempt, self._resources)
+            except Unavailable as error:
+                self._give_back(str(error))
+                return
             if not self._persist(lambda session: self._recorder.begin(session, start.step, start.images)):
                 return
-            trainer = TrainerProcess(self._command(start))
+            trainer = TrainerProcess(command)
             ending = self._follow(trainer)
             exit_status = self._end(trainer, ending)
             self._conclude(ending, exit_status, trainer)
         except Exception as error:
-            logger.exception("job %s: attempt %d failed", self._assignment.job_id, self._assignment.attempt)
+            logger.exception("job %s: attempt %d failed", assignment.job_id, assignment.attempt)
             if trainer is not None:
                 trainer.stop(GRACE)
                 trainer.remaining_events()
@@ -125,8 +133,8 @@ class Attempt:
                     hint="GET /v1/datasets/{id} gives the reason; upload it again and create the job anew.",
                 )
             init_from = None if start.folder else self._assignment.spec.get("init_from")
-            stored = checkpoints.get(session, init_from).artifact if init_from else None
-        init = self._resources.artifacts.local(stored) if stored else None
+            stored = checkpoints.get(session, init_from) if init_from else None
+        init = weights(self._resources.artifacts, stored.artifact, stored.sha256) if stored else None
         return {
             "spec": self._assignment.spec,
             "dataset": str(self._resources.artifacts.local_folder(f"datasets/{dataset_id}/packed")),
@@ -158,6 +166,9 @@ class Attempt:
                 return Ending.EXITED
             if self._recorder.due and not self._flush():
                 return Ending.LOST
+
+    def _is_wanted(self) -> bool:
+        return self._lease.order is Order.GO_ON and not self._stopping.is_set()
 
     def _flush(self) -> bool:
         """False when the attempt is fenced out. While the database is away the rows wait."""
@@ -203,6 +214,11 @@ class Attempt:
         else:
             error = crash_error(exit_status, trainer.log.tail())
             self._wait_again(lambda session: endings.crashed(session, job_id, attempt, error))
+
+    def _give_back(self, reason: str) -> None:
+        """What the job starts from cannot be had now, through no fault of the job."""
+        job_id, attempt = self._assignment.job_id, self._assignment.attempt
+        self._persist(lambda session: endings.release(session, job_id, attempt, reason, wait=STORE_AGAIN))
 
     def _finish(self, status: JobStatus, error: dict[str, Any] | None = None) -> None:
         job_id, attempt = self._assignment.job_id, self._assignment.attempt

@@ -52,8 +52,19 @@ class Budget(Model):
 
 
 class CheckpointsSpec(Interval):
-    """When the weights are stored; the last step always is. Left out: with each evaluation, where its
-    interval is given, else 10 times a run."""
+    """When the weights are stored, and which of them stay; the last step always is stored.
+
+    Left out: with each evaluation, where its interval is given, else 10 times a run.
+    """
+
+    keep_last: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="So many of the newest stay, at least 2: should one be damaged, the one before is "
+        "gone on from. Null: all stay.",
+    )
+    keep_best: Annotated[int, Field(ge=1)] = Field(
+        1, description="So many of the best by `evaluation.best_by` stay as well. Pinned ones always do."
+    )
 
 
 class SamplesSpec(Interval):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import checkpoints
+from models import checkpoints, out_of_memory
 from models.data import BatchStream, PackedDataset, split
 from models.metrics.classifier import classifier_key, train_classifier
 from models.metrics.extractors import ExtractorError
@@ -18,6 +18,7 @@ from models.spec.evaluation import ExtractorKind
 from models.training.events import ClassifierTrained, Event, Started, TrainingError
 from models.training.gan import gan_recipe
 from models.training.loop import Trial, run
+from models.training.memory import memory
 from models.training.recipe import Recipe
 from models.training.settle import place_networks, settle
 
@@ -75,7 +76,12 @@ def train(
     score = (yield from _scorer(spec, images, out, place, classifiers, inception)) if scores else None
     tried = min(spec.evaluation.samples if spec.evaluation else 0, len(held_out), len(trained))
     trial = Trial(stream.at(held_out[:tried]), stream.at(trained[:tried]))
-    yield from run(spec, recipe, stream, trial, score, out, resume=resume, stopping=stopping)
+    try:
+        yield from run(spec, recipe, stream, trial, score, out, resume=resume, stopping=stopping)
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory.is_out_of_memory(error):
+            raise _no_memory(spec, place, error) from error
+        raise
 
 
 def _usable(indices: Tensor, spec: JobSpec, dataset: PackedDataset) -> Tensor:
@@ -96,6 +102,16 @@ def _no_images(spec: JobSpec, dataset: PackedDataset) -> TrainingError:
     ]
     message = f"None of the {dataset.count} images of {dataset.name!r} {' and '.join(conditions)}."
     return TrainingError("no_images", message, "Upload more images, or take one of the conditions back.")
+
+
+def _no_memory(spec: JobSpec, place: torch.device, error: BaseException) -> TrainingError:
+    peak = memory(place)["memory/peak_bytes"] / 2**20
+    parts = f" in {spec.accumulation} parts" if spec.accumulation > 1 else ""
+    message = (
+        f"Memory ran out with batches of {spec.batch_size}{parts}; the most that was held before is "
+        f"{peak:,.0f} MiB on {place}. {str(error).partition(chr(10))[0]}"
+    )
+    return TrainingError("out_of_memory", message, out_of_memory.HINT)
 
 
 def _scorer(

@@ -41,7 +41,11 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint was written, whole, to `path`, relative to the run's folder."""
+    """A checkpoint was written, whole, to `path`, relative to the run's folder.
+
+    `size_bytes` are the weights', `state_bytes` those of what a run needs beside them to go on. It is
+    `interim` where the spec asks for none at this step: it only keeps what was done so far from being lost.
+    """
 
     type: ClassVar[str] = "saved"
     step: int
@@ -49,6 +53,8 @@ class Saved:
     path: str
     sha256: str
     size_bytes: int
+    state_bytes: int
+    interim: bool = False
 
 
 @dataclass(frozen=True)

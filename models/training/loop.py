@@ -33,6 +33,7 @@ from models.training.recipe import Recipe
 from models.training.update import one_step
 
 _TELL_SECONDS = 5.0  # a run whose metrics are far apart still shows that it moves
+_SAVE_SECONDS = 4.0  # after so long a new run saves what it has, though its first checkpoint be hours away
 _LEGIBLE_PIXELS = 64  # smaller images are enlarged in the grids, which are made to be looked at
 _DIVERGED = (
     "Lower optimizer.learning_rate, set optimizer.clip_grad_norm, or use precision fp32; "
@@ -68,6 +69,7 @@ def run(
     """Train by a resolved spec; pictures and checkpoints are written below `out`.
 
     What belongs to a step is told before its checkpoint: a run that resumes there has nothing to make up for.
+    A new run saves a first checkpoint after four seconds, whatever the spec's interval is.
     `resume` is a checkpoint's folder; `stopping` is asked after each step.
     Raises TrainingError when a loss is no longer finite, and CheckpointError when it cannot resume.
     """
@@ -75,9 +77,9 @@ def run(
     steps, means, log_every = total_steps(spec), Means(), spec.log_every_steps or 1
     start = 0
     if resume is not None:
-        path = resume / state.FILE_NAME
+        path = resume / checkpoint_folders.STATE
         start = state.load(path, spec=spec, recipe=recipe, stream=stream, means=means)
-    told, training_seconds, told_at = start * spec.batch_size, 0.0, began
+    told, training_seconds, told_at, saved = start * spec.batch_size, 0.0, began, start > 0
     device = next(recipe.networks[recipe.sampling].parameters()).device
     for step in range(start + 1, steps + 1):
         images, step_began, last = step * spec.batch_size, time.perf_counter(), step == steps
@@ -94,9 +96,10 @@ def run(
             yield _sampled(spec, recipe, out, step)
         if spec.evaluation and (last or _due(spec.evaluation, spec, step)):
             yield _evaluated(spec, recipe, trial, score, step)
-        stops = not last and stopping()
-        if last or stops or _due(spec.checkpoints, spec, step):
-            yield _saved(spec, recipe, stream, means, out, step)
+        stops, due = not last and stopping(), last or _due(spec.checkpoints, spec, step)
+        if due or stops or (not saved and now - began >= _SAVE_SECONDS):
+            yield _saved(spec, recipe, stream, means, out, step, interim=not due)
+            saved = True
         if stops:
             yield Stopped(step, images)
             return
@@ -113,7 +116,16 @@ def _sampled(spec: JobSpec, recipe: Recipe, out: Path, step: int) -> Sampled:
     return Sampled(step, step * spec.batch_size, str(path))
 
 
-def _saved(spec: JobSpec, recipe: Recipe, stream: BatchStream, means: Means, out: Path, step: int) -> Saved:
+def _saved(
+    spec: JobSpec,
+    recipe: Recipe,
+    stream: BatchStream,
+    means: Means,
+    out: Path,
+    step: int,
+    *,
+    interim: bool,
+) -> Saved:
     _refuse_broken_weights(recipe, step)
     folder, images = Path("checkpoints") / f"{step:08d}", step * spec.batch_size
     saved = checkpoints.save(
@@ -126,7 +138,8 @@ def _saved(spec: JobSpec, recipe: Recipe, stream: BatchStream, means: Means, out
     )
     whole = state.save(out / folder, spec=spec, step=step, recipe=recipe, stream=stream, means=means)
     checkpoint_folders.commit(out / folder, (saved, whole))
-    return Saved(step, images, str(folder / saved.path.name), saved.sha256, saved.size_bytes)
+    path = str(folder / saved.path.name)
+    return Saved(step, images, path, saved.sha256, saved.size_bytes, whole.size_bytes, interim)
 
 
 def _draw_samples(spec: JobSpec, recipe: Recipe, path: Path) -> None:

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models import tensor_files
+from models.checkpoint_folders import STATE
 from models.data import BatchStream
 from models.durable import SavedFile
 from models.spec import JobSpec
 from models.tensor_files import CheckpointError, read_about, read_header
 from models.training.means import Means
 from models.training.recipe import Recipe
-
-FILE_NAME = "state.safetensors"
 
 
 def save(
@@ -50,7 +49,7 @@ def save(
         "means": {"weights": weights, "latest": latest},
         "scaler": recipe.scaler.state_dict() if recipe.scaler else None,
     }
-    return tensor_files.write(folder / FILE_NAME, tensors, about)
+    return tensor_files.write(folder / STATE, tensors, about)
 
 
 def load(path: Path, *, spec: JobSpec, recipe: Recipe, stream: BatchStream, means: Means) -> int:

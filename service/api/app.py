@@ -27,6 +27,7 @@ from service.api import (
 from service.api.connections import CloseUnread
 from service.api.dependencies import Parts, known_parameters_only, require_key
 from service.api.evaluation_requests import EvaluationRequest
+from service.api.image_replies import CheckpointChange
 from service.api.image_requests import ImagesRequest
 from service.api.methods import HeadLikeGet
 from service.artifacts import Artifacts
@@ -118,7 +119,7 @@ def _describe(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = schema.document(app, [ImagesRequest, EvaluationRequest])
+            app.openapi_schema = schema.document(app, [ImagesRequest, EvaluationRequest, CheckpointChange])
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to change the document

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from models.spec.diffusion import IN_TIMESTEPS
+from service.api.bodies import JsonBytes, json_body, parse_model
 from service.api.dependencies import (
     Artifacts,
     Database,
@@ -20,12 +21,12 @@ from service.api.dependencies import (
     naming_cursor,
 )
 from service.api.files import file_content, stored_file
-from service.api.image_replies import CheckpointReply
+from service.api.image_replies import CheckpointChange, CheckpointReply
 from service.api.problems import responses
 from service.api.replies import Listing, listing
 from service.api.waiting import while_connected
 from service.errors import AtelierError, Invalid, Unavailable
-from service.records import checkpoints, jobs
+from service.records import checkpoints, jobs, retention
 from service.records.tables import Checkpoint
 
 router = APIRouter(tags=["checkpoints"])
@@ -67,6 +68,36 @@ def list_checkpoints(database: Database, links: Links, page: ListPage) -> Listin
 def get_checkpoint(checkpoint_id: str, database: Database, links: Links) -> CheckpointReply:
     with database.read() as session:
         return _replies(session, links, [checkpoints.get(session, checkpoint_id)])[0]
+
+
+@router.patch(
+    "/checkpoints/{checkpoint_id}",
+    operation_id="updateCheckpoint",
+    summary="Pin a checkpoint, or unpin it",
+    responses=responses(400, 404, 413, 415, s422="Fields are wrong."),
+    openapi_extra=json_body("CheckpointChange", {"pin": ("Keep it", {"pinned": True})}),
+)
+def update_checkpoint(
+    checkpoint_id: str, body: JsonBytes, database: Database, links: Links
+) -> CheckpointReply:
+    """A pinned checkpoint stays, whatever else is cleaned up."""
+    change = parse_model(CheckpointChange, body)
+    with database.transaction() as session:
+        changed = retention.pin(session, checkpoint_id, pinned=change.pinned)
+        return _replies(session, links, [changed])[0]
+
+
+@router.delete(
+    "/checkpoints/{checkpoint_id}",
+    operation_id="deleteCheckpoint",
+    summary="Delete a checkpoint",
+    status_code=204,
+    responses=responses(404, s409="Its job would go on from it, or something else waits for it."),
+)
+def delete_checkpoint(checkpoint_id: str, database: Database) -> None:
+    """For good, pinned or not; the images that were made from it stay."""
+    with database.transaction() as session:
+        retention.remove(session, checkpoint_id)
 
 
 @router.get(
@@ -174,10 +205,12 @@ def _replies(session: Session, links: LinkMaker, rows: Sequence[Checkpoint]) -> 
             scores=row.scores,
             score_details=row.score_details,
             size_bytes=row.size_bytes,
+            state_bytes=row.state_bytes,
             sha256=row.sha256,
             best=flags[row.job_id].best == row.id,
             last=flags[row.job_id].last == row.id,
             pinned=row.pinned,
+            interim=row.interim,
             created_at=row.created_at,
             urls={
                 "self": links(f"/v1/checkpoints/{row.id}"),

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.spec import SamplerSpec
 from service.api.replies import CHECKPOINT, IMAGES, JOB, MOMENT, SHA256, ErrorReply, Urls, example
@@ -36,10 +36,12 @@ class CheckpointReply(BaseModel):
         scores={"fid": 12.3, "precision": 0.71, "recall": 0.42},
         score_details=SCORE_DETAILS,
         size_bytes=4999000,
+        state_bytes=14999000,
         sha256=SHA256,
         best=True,
         last=True,
         pinned=False,
+        interim=False,
         created_at=MOMENT,
         urls={"images": f"https://host/v1/checkpoints/{CHECKPOINT}/images"},
     )
@@ -53,15 +55,29 @@ class CheckpointReply(BaseModel):
         "`modes`. Null where the number was not finite; empty while nothing was measured."
     )
     score_details: dict[str, Any] | None = Field(description=DETAILS)
-    size_bytes: int
+    size_bytes: int = Field(description="Of the weights, which is what a download gets.")
+    state_bytes: int | None = Field(
+        description="Of what its job needs beside them to go on; null where that is not kept any more."
+    )
     sha256: str
     best: bool = Field(
         description="Whether it is its job's best by `evaluation.best_by`; without scores the last is."
     )
     last: bool
     pinned: bool = Field(description="Whether it is kept whatever else is cleaned up.")
+    interim: bool = Field(
+        description="Stored so that its job could go on, at a step at which its spec asks for none; it goes "
+        "once two newer ones are stored, unless it is pinned."
+    )
     created_at: datetime
     urls: Urls
+
+
+class CheckpointChange(BaseModel):
+    """What can be changed of a checkpoint."""
+
+    model_config = ConfigDict(extra="forbid")
+    pinned: bool = Field(description="Keep it, whatever else is cleaned up.")
 
 
 class ImageReply(BaseModel):

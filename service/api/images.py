@@ -5,7 +5,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from service.api.bodies import JsonBytes, json_body, parse_model
 from service.api.dependencies import Artifacts, Database, LinkMaker, Links, Publisher
-from service.api.files import MEDIA_TYPES, file_content, stored_file
+from service.api.files import MEDIA_TYPES, file_content, made_content, stored_file
 from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.image_replies import ImageBatchReply, ImageReply
 from service.api.image_requests import EXAMPLES, ImagesRequest, order
@@ -32,7 +32,7 @@ router = APIRouter(tags=["images"])
     responses={
         200: {
             "description": "The images, described; with `Accept: image/png` (jpeg, webp) the picture itself.",
-            "content": file_content(*MEDIA_TYPES.values())[200]["content"],
+            "content": made_content(*MEDIA_TYPES.values())[200]["content"],
         },
         202: {
             "model": ImageBatchReply,

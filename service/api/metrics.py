@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from models.spec.fields import Text
 from service.api.dependencies import Database
 from service.api.drawing import draw
-from service.api.files import file_content
+from service.api.files import made_content
 from service.api.problems import responses
 from service.api.replies import MetricsReply
 from service.records import checkpoints, jobs, metrics
@@ -45,7 +45,7 @@ def get_metrics(
     operation_id="plotMetrics",
     summary="Plot a job's curves",
     response_class=Response,
-    responses={**file_content("image/png"), **responses(404)},
+    responses={**made_content("image/png"), **responses(404)},
 )
 def plot_metrics(job_id: str, database: Database, keys: Keys = None) -> Response:
     """A panel for each kind of curve that there is, over the images shown; the best checkpoint is marked."""

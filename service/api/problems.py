@@ -44,6 +44,12 @@ class UnsupportedMediaType(AtelierError):
     default_status = 415
 
 
+class RangeNotSatisfiable(AtelierError):
+    """The file has none of the bytes that are asked for."""
+
+    default_status = 416
+
+
 class FieldProblem(BaseModel):
     """One bad field."""
 

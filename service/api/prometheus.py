@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.files import file_content
+from service.api.files import made_content
 from service.api.problems import responses
 from service.records import counts
 from service.records.database import Database
@@ -87,7 +87,7 @@ def install(app: FastAPI, database: Database) -> None:
     operation_id="getServiceMetrics",
     summary="Metrics of the service, for Prometheus",
     response_class=Response,
-    responses={**file_content("text/plain"), **responses()},
+    responses={**made_content("text/plain"), **responses()},
 )
 def get_service_metrics(request: Request) -> Response:
     """Request times of this process; jobs, datasets and image requests by status."""

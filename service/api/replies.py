@@ -54,6 +54,15 @@ class ErrorReply(BaseModel):
     hint: str | None = Field(None, description="What to do about it.")
 
 
+class JobErrorReply(ErrorReply):
+    """Why a job failed, where, and what it has to go on from."""
+
+    step: int | None = Field(None, description="The last step that was reported before.")
+    checkpoint_id: str | None = Field(
+        None, description="Its last checkpoint, from before the failure: whole, with finite weights."
+    )
+
+
 class PartReply(BaseModel):
     """One part that the service needs."""
 
@@ -164,7 +173,7 @@ class JobReply(BaseModel):
     )
     attempt: int = Field(description="How often a worker has taken the job.")
     progress: JobProgress
-    error: ErrorReply | None
+    error: JobErrorReply | None
     best_checkpoint: str | None = Field(
         description="Id of the checkpoint that is best by `evaluation.best_by`; without scores the last."
     )

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
 from service.api.dependencies import Artifacts, Database
-from service.api.files import CHUNK_BYTES, file_content
+from service.api.files import made_content
 from service.api.methods import HEADERS_ONLY
 from service.api.problems import responses
+from service.artifacts import CHUNK_BYTES
 from service.artifacts import Artifacts as Store
 from service.errors import NotFound
 from service.event_files import stored_event_files
@@ -26,7 +27,7 @@ router = APIRouter(prefix="/jobs/{job_id}", tags=["metrics"])
     operation_id="downloadTensorBoard",
     summary="Download a job's TensorBoard files",
     response_class=Response,
-    responses={**file_content("application/zip"), **responses(404)},
+    responses={**made_content("application/zip"), **responses(404)},
 )
 def download_tensorboard(request: Request, job_id: str, database: Database, artifacts: Artifacts) -> Response:
     """A zip with one event file an attempt, in a folder named by the job.

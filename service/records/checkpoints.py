@@ -3,17 +3,20 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import NotFound
-from service.records import events
+from service.records import events, unwanted
 from service.records.events import EventType
 from service.records.ids import plausible
 from service.records.leases import fence
 from service.records.merit import best_by, is_own, merit
 from service.records.pages import Page, newest_first
 from service.records.tables import Checkpoint, Job
+
+LIVING = Checkpoint.deleted_at.is_(None)
+"""Deleted ones stay as rows: what was made from them still names them."""
 
 
 class Flagged(NamedTuple):
@@ -33,6 +36,8 @@ def add(
     artifact: str,
     size_bytes: int,
     sha256: str,
+    state_bytes: int | None = None,
+    interim: bool = False,
     scores: Mapping[str, float] | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> Checkpoint | None:
@@ -40,6 +45,7 @@ def add(
 
     `scores` are those of the job's own evaluation at this step, where it came first; see `set_scores`.
 
+    `state_bytes` is the size of what a job needs to go on from it; `interim` where its spec asks for none.
     A step that an earlier attempt has saved keeps its id. A new one is progress, which forgives lost leases.
     """
     if not fence(session, job_id, attempt):
@@ -51,7 +57,10 @@ def add(
             update(Job).where(Job.id == job_id).values(failures=0, lost_leases=0),
             execution_options={"synchronize_session": False},
         )
+    elif found.artifact != artifact:
+        unwanted.add(session, folder_of(found))
     found.images, found.artifact, found.size_bytes, found.sha256 = images, artifact, size_bytes, sha256
+    found.state_bytes, found.interim, found.deleted_at = state_bytes, interim, None
     _fill(found, {}, None, None)
     if scores is not None:
         _fill(found, scores, details, best_by(_spec(session, job_id)))
@@ -113,22 +122,29 @@ def offer_scores(
         _fill(found, scores, details, best_by(spec) if own else None)
 
 
-def get(session: Session, checkpoint_id: str) -> Checkpoint:
-    found = session.get(Checkpoint, checkpoint_id) if plausible(checkpoint_id) else None
-    if found is None:
+def get(session: Session, checkpoint_id: str, *, lock: bool = False) -> Checkpoint:
+    """The checkpoint, or `NotFound`. `lock` keeps others from changing it until the transaction ends."""
+    query = select(Checkpoint).where(Checkpoint.id == checkpoint_id)
+    found = session.scalar(query.with_for_update() if lock else query) if plausible(checkpoint_id) else None
+    if found is None or found.deleted_at is not None:
+        code, message = "checkpoint_not_found", f"There is no checkpoint {checkpoint_id!r}."
+        if found is not None:
+            code, message = "checkpoint_deleted", f"The checkpoint {checkpoint_id!r} was deleted."
         raise NotFound(
-            "checkpoint_not_found",
-            f"There is no checkpoint {checkpoint_id!r}.",
-            hint="GET /v1/checkpoints lists the checkpoints.",
-            param="checkpoint_id",
+            code, message, hint="GET /v1/checkpoints lists the checkpoints.", param="checkpoint_id"
         )
     return found
+
+
+def folder_of(row: Checkpoint) -> str:
+    """The key below which all its files are stored."""
+    return row.artifact.rpartition("/")[0]
 
 
 def page(
     session: Session, limit: int = 20, after: str | None = None, *, job_id: str | None = None
 ) -> Page[Checkpoint]:
-    query = select(Checkpoint)
+    query = select(Checkpoint).where(LIVING)
     if job_id is not None:
         query = query.where(Checkpoint.job_id == job_id)
     return newest_first(session, query, Checkpoint.id, limit, after)
@@ -136,30 +152,32 @@ def page(
 
 def latest_first(session: Session, job_id: str) -> Sequence[Checkpoint]:
     """A job's checkpoints, that of the highest step first."""
-    query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
-    return session.scalars(query).all()
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id, LIVING)
+    return session.scalars(query.order_by(Checkpoint.step.desc())).all()
 
 
 def flags(session: Session, job_ids: Collection[str]) -> dict[str, Flagged]:
     """The best and the last checkpoint of each job that has one; without scores the best is the last."""
-    score = Checkpoint.merit
-    by_step = func.row_number().over(partition_by=Checkpoint.job_id, order_by=Checkpoint.step.desc())
-    by_score = func.row_number().over(
-        partition_by=Checkpoint.job_id, order_by=(score.is_(None), score.desc(), Checkpoint.step.desc())
-    )
-    ranked = (
-        select(Checkpoint.id, Checkpoint.job_id, by_step.label("by_step"), by_score.label("by_score"))
-        .where(Checkpoint.job_id.in_(job_ids))
-        .subquery()
-    )
+    found = ranked().where(Checkpoint.job_id.in_(job_ids)).subquery()
     best: dict[str, str] = {}
     last: dict[str, str] = {}
-    for row in session.execute(select(ranked).where((ranked.c.by_step == 1) | (ranked.c.by_score == 1))):
+    for row in session.execute(select(found).where((found.c.by_step == 1) | (found.c.by_score == 1))):
         if row.by_score == 1:
             best[row.job_id] = row.id
         if row.by_step == 1:
             last[row.job_id] = row.id
     return {job_id: Flagged(best[job_id], last[job_id]) for job_id in last}
+
+
+def ranked() -> Select[tuple[str, str, int, int]]:
+    """The ids of all checkpoints and their jobs, numbered within a job: the newest first, the best first."""
+    score = Checkpoint.merit
+    by_step = func.row_number().over(partition_by=Checkpoint.job_id, order_by=Checkpoint.step.desc())
+    by_score = func.row_number().over(
+        partition_by=Checkpoint.job_id, order_by=(score.is_(None), score.desc(), Checkpoint.step.desc())
+    )
+    numbers = by_step.label("by_step"), by_score.label("by_score")
+    return select(Checkpoint.id, Checkpoint.job_id, *numbers).where(LIVING)
 
 
 def _spec(session: Session, job_id: str) -> Mapping[str, Any]:

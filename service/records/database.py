@@ -188,7 +188,7 @@ def _reporting_outages() -> Iterator[None]:
         raise Unavailable(
             "database_unavailable",
             "The database did not answer.",
-            hint="Nothing was changed; try again in a few seconds.",
+            hint="Try again in a few seconds; with the same Idempotency-Key nothing is created twice.",
         ) from error
     except (DatabaseError, sqlite3.DatabaseError) as error:
         cause = error.orig if isinstance(error, DatabaseError) else error

@@ -12,7 +12,7 @@ from service.records import events
 from service.records.columns import Now, clock, instant, shifted
 from service.records.events import EventType
 from service.records.status import HELD, TERMINAL, JobStatus, sources
-from service.records.tables import Job
+from service.records.tables import Checkpoint, Job
 
 # A queued job whose message is older than this is published again: the message may be lost.
 REPUBLISH_SECONDS = 15.0
@@ -46,6 +46,8 @@ def finish(
     if status not in _FINISHED:
         raise ValueError(f"A job finishes as one of {', '.join(_FINISHED)}, not as {status}.")
     cancelled, moment = Job.status == JobStatus.CANCELLING, instant(now)
+    if error is not None:
+        error = {**error, **_reached(session, job_id)}
     job = session.scalar(
         update(Job)
         .where(
@@ -71,14 +73,23 @@ def finish(
     return True
 
 
-def release(session: Session, job_id: str, attempt: int, reason: str = "Its worker was stopped.") -> bool:
-    """Gives back a job that its worker must leave through no fault of the job; it counts as no failure."""
+def release(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    reason: str = "Its worker was stopped.",
+    wait: float = 0.0,
+) -> bool:
+    """Gives back a job that its worker must leave through no fault of the job; it counts as no failure.
+
+    It is not taken again before `wait` seconds have passed.
+    """
     job = _held(session, job_id, attempt)
     if job is None:
         return False
     if job.status in _ASKED:
         return finish(session, job_id, attempt, _ASKED[job.status])
-    _requeue(session, job, reason, clock())
+    _requeue(session, job, reason, clock(), wait)
     return True
 
 
@@ -97,7 +108,7 @@ def crashed(session: Session, job_id: str, attempt: int, error: Mapping[str, Any
     if job.failures >= MAX_CRASHES:
         return finish(session, job_id, attempt, JobStatus.FAILED, error, now=now)
     reason = str(error["message"]).partition("\n")[0]
-    _requeue(session, job, reason, instant(now), times=job.failures)
+    _requeue(session, job, reason, instant(now), backoff(job.failures))
     return True
 
 
@@ -128,7 +139,7 @@ def expire(session: Session, now: Now = None) -> list[str]:
                 job,
                 f"Its worker {job.worker} has not been heard of since its lease ran out.",
                 moment,
-                times=job.lost_leases,
+                backoff(job.lost_leases),
             )
             requeued.append(job.id)
     return requeued
@@ -152,17 +163,31 @@ def stale_queued(session: Session, now: Now = None) -> list[str]:
     )
 
 
+def _reached(session: Session, job_id: str) -> dict[str, Any]:
+    """How far a job has come: its step, and its newest checkpoint."""
+    newest = (
+        select(Checkpoint.id)
+        .where(Checkpoint.job_id == job_id, Checkpoint.deleted_at.is_(None))
+        .order_by(Checkpoint.step.desc())
+        .limit(1)
+    )
+    step = session.scalar(select(Job.step).where(Job.id == job_id))
+    return {"step": step, "checkpoint_id": session.scalar(newest)}
+
+
 def _held(session: Session, job_id: str, attempt: int) -> Job | None:
     """The job, if it is still this attempt's; it then stays so until the transaction ends."""
     held = select(Job).where(Job.id == job_id, Job.attempt == attempt, Job.status.in_(HELD))
     return session.scalar(held.with_for_update(), execution_options=_CORE)
 
 
-def _requeue(
-    session: Session, job: Job, reason: str, moment: ColumnElement[datetime], *, times: int = 0
-) -> None:
-    """The job waits again: the first time for nobody but a worker, then for longer and longer."""
-    wait = min(2.0 ** (times - 1), LONGEST_BACKOFF) if times > 1 else 0.0
+def backoff(times: int) -> float:
+    """Seconds before the next try: none the first time, then longer and longer."""
+    return min(2.0 ** (times - 1), LONGEST_BACKOFF) if times > 1 else 0.0
+
+
+def _requeue(session: Session, job: Job, reason: str, moment: ColumnElement[datetime], wait: float) -> None:
+    """The job waits again, for `wait` seconds and then for nobody but a worker."""
     session.execute(
         update(Job)
         .where(Job.id == job.id)

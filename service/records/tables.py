@@ -151,6 +151,7 @@ class Checkpoint(Table):
     """Stored networks that can be loaded.
 
     `merit` ranks those of one job by its spec's `evaluation.best_by`: more is better, null is not measured.
+    `state_bytes` is null where its job cannot go on from it any more.
     """
 
     __tablename__ = "checkpoints"
@@ -162,11 +163,23 @@ class Checkpoint(Table):
     images: Mapped[int]
     artifact: Mapped[str]
     size_bytes: Mapped[int]
+    state_bytes: Mapped[int | None]
     sha256: Mapped[str] = mapped_column(String(64))
+    interim: Mapped[bool] = mapped_column(default=False)
     scores: Mapped[dict[str, Any]] = mapped_column(default=dict)
     score_details: Mapped[dict[str, Any] | None]
     merit: Mapped[float | None]
     pinned: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = mapped_column(default=clock())
+    deleted_at: Mapped[datetime | None]
+
+
+class Unwanted(Table):
+    """A key of artifacts that are to be deleted, with all below it."""
+
+    __tablename__ = "unwanted_artifacts"
+
+    prefix: Mapped[str] = mapped_column(String(512), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(default=clock())
 
 

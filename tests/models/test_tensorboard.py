@@ -37,7 +37,7 @@ def test_tensorboard_shows_what_the_run_told(tmp_path: Path) -> None:
     writer.add(Progress(3, 24, 300.0, {}))
     writer.add(Sampled(2, 16, "samples/00000002.png"))
     (tmp_path / "samples" / "00000002.png").unlink()  # a picture is moved once it is told
-    writer.add(Saved(2, 16, "checkpoints/2", "ab", 1))
+    writer.add(Saved(2, 16, "checkpoints/2", "ab", 1, 2))
     writer.add(Evaluated(2, 16, {"score/fid": 12.5}, 8))
     writer.add(Alert(2, "warning", "D wins.", {}))
     writer.add(Finished(2, 16, 1.0))

@@ -99,7 +99,7 @@ def test_what_cannot_be_measured_fails_with_the_reason_and_the_next_is_measured(
     resources.artifacts.put_bytes(b"no weights", keys[1])
     errors = [ask(checkpoint).error or {} for checkpoint in (lost, damaged)]
     assert errors[0]["code"] == "artifact_missing"
-    assert "CheckpointError" in errors[1]["message"]
+    assert errors[1]["code"] == "checkpoint_damaged"
     resources.artifacts.delete("datasets/digits")
     assert (ask(create_checkpoint()).error or {})["code"] == "dataset_missing"
 
@@ -119,7 +119,7 @@ def test_a_lease_is_kept_for_as_long_as_it_takes(
         row = evaluations.claim_next(session, "test")
         assert row is not None
         before = row.lease_expires_at
-    claim = evaluating.Claim(evaluation_id, row.attempt, "", "digits", OWN)
+    claim = evaluating.Claim(evaluation_id, row.attempt, "", "", "digits", OWN)
 
     def renewed() -> bool:
         with resources.database.read() as session:

@@ -15,12 +15,14 @@ import pytest
 import redis
 from sqlalchemy import update
 
-from service.records import datasets, evaluations, jobs, leases
+from service.artifacts import Artifacts
+from service.errors import Unavailable
+from service.records import checkpoints, datasets, evaluations, jobs, leases, retention, unwanted
 from service.records.database import Database, migrate
 from service.records.status import JobStatus
 from service.records.tables import Dataset, Evaluation, ImageBatch, Job
 from service.settings import Settings
-from worker.reconciler import reconcile, run
+from worker.reconciler import clean, reconcile, run
 from worker.resources import Resources
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -165,3 +167,49 @@ def test_it_runs_as_a_process_and_stops_at_a_signal(
     finally:
         process.kill()
         process.wait()
+
+
+@SQLITE
+def test_what_was_given_up_is_deleted_and_nothing_else(
+    resources: Resources, create_job: Callable[..., str]
+) -> None:
+    """Breaks when files outlive their checkpoint, or when one goes whose name was never given up."""
+    job_id = create_job()
+    with resources.database.transaction() as session:
+        assert leases.claim(session, job_id, "w") is not None
+    folder = f"jobs/{job_id}/checkpoints"
+    for step in (1, 2, 3):
+        for name in ("checkpoint.safetensors", "state.safetensors"):
+            resources.artifacts.put_bytes(b"x" * 100, f"{folder}/1-{step}/{name}")
+        with resources.database.transaction() as session:
+            values = {"images": step, "size_bytes": 100, "state_bytes": 100, "sha256": ""}
+            artifact = f"{folder}/1-{step}/checkpoint.safetensors"
+            checkpoints.add(
+                session, job_id, attempt=1, step=step, artifact=artifact, interim=step == 1, **values
+            )
+            retention.tidy(session, job_id)
+    resources.artifacts.put_bytes(b"x", f"{folder}/1-10/checkpoint.safetensors")
+    for _ in range(2):
+        assert clean(resources.database, resources.artifacts, None) == 0
+    exists = resources.artifacts.exists
+    assert not exists(f"{folder}/1-1/checkpoint.safetensors")
+    kept = [f"1-{step}/{name}.safetensors" for step in (2, 3) for name in ("checkpoint", "state")]
+    assert all(exists(f"{folder}/{name}") for name in (*kept, "1-10/checkpoint.safetensors"))
+    with resources.database.read() as session:
+        assert unwanted.oldest(session) == []
+
+
+@SQLITE
+def test_names_that_could_not_be_deleted_are_kept_for_the_next_look(resources: Resources) -> None:
+    """Breaks when an outage of the store leaves files that nothing will ever look for."""
+    with resources.database.transaction() as session:
+        unwanted.add(session, "jobs/x")
+
+    class Away(Artifacts):
+        def delete(self, prefix: str) -> None:
+            raise Unavailable("artifacts_unavailable", prefix)
+
+    with pytest.raises(Unavailable):
+        clean(resources.database, Away(resources.settings.artifacts_url), None)
+    with resources.database.read() as session:
+        assert unwanted.oldest(session) == ["jobs/x"]

@@ -9,6 +9,8 @@ import pytest
 
 from models import checkpoint_folders
 from models.durable import SavedFile
+from service.artifacts import Artifacts
+from service.errors import Unavailable
 from service.records import checkpoints, events, leases, metrics
 from service.records.events import EventType
 from worker.process import Event
@@ -22,13 +24,25 @@ DETAILS = {"samples": 64, "extractor": "classifier"}
 
 
 @pytest.fixture
-def recorder(resources: Resources, create_job: Callable[..., str], tmp_path: Path) -> Recorder:
-    job_id = create_job()
-    with resources.database.transaction() as session:
-        job = leases.claim(session, job_id, "test")
-    assert job is not None
-    assignment = Assignment(job.id, job.attempt, job.spec, job.dataset)
-    return Recorder(resources.artifacts, assignment, tmp_path)
+def new_recorder(
+    resources: Resources, create_job: Callable[..., str], tmp_path: Path
+) -> Callable[..., Recorder]:
+    """Of the first attempt at a new job."""
+
+    def make(artifacts: Artifacts = resources.artifacts, **changed: Any) -> Recorder:
+        job_id = create_job()
+        with resources.database.transaction() as session:
+            job = leases.claim(session, job_id, "test")
+        assert job is not None
+        assignment = Assignment(job.id, job.attempt, job.spec, job.dataset)
+        return Recorder(artifacts, assignment, tmp_path, **changed)
+
+    return make
+
+
+@pytest.fixture
+def recorder(new_recorder: Callable[..., Recorder]) -> Recorder:
+    return new_recorder()
 
 
 def written(resources: Resources, recorder: Recorder, *told: Event) -> str:
@@ -48,7 +62,8 @@ def saved(folder: Path, step: int) -> dict[str, Any]:
     weights.path.write_bytes(b"weights")
     checkpoint_folders.commit(place, [weights])
     size = {"sha256": weights.sha256, "size_bytes": weights.size_bytes}
-    return {"type": "saved", "step": step, "images": step * 8, "path": f"{step}/weights", **size}
+    place = {"path": f"{step}/weights", "state_bytes": 9, "interim": False}
+    return {"type": "saved", "step": step, "images": step * 8, **place, **size}
 
 
 def evaluated(step: int) -> dict[str, Any]:
@@ -104,3 +119,29 @@ def test_a_classifier_is_stored_once_and_told(
         *_, event = events.page(session, job_id, types=[EventType.CLASSIFIER]).items
     assert "98.7% of 899 images" in event.message
     assert (event.level, event.data["accuracy"]) == ("info", 0.987)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_checkpoint_waits_for_a_store_that_is_away_for_as_long_as_it_is_wanted(
+    resources: Resources, new_recorder: Callable[..., Recorder], tmp_path: Path, wanted: bool
+) -> None:
+    """Breaks when a store's outage fails a job of days, or keeps a worker from a job that was cancelled."""
+
+    class Away(Artifacts):
+        outages = 2
+
+        def put_file(self, local: Path, key: str) -> None:
+            if self.outages:
+                self.outages -= 1
+                raise Unavailable("artifacts_unavailable", "away")
+            super().put_file(local, key)
+
+    recorder = new_recorder(artifacts=Away(resources.settings.artifacts_url), wanted=lambda: wanted)
+    if not wanted:
+        with pytest.raises(Unavailable):
+            recorder.add(saved(tmp_path, 4))
+        return
+    job_id = written(resources, recorder, saved(tmp_path, 4))
+    with resources.database.read() as session:
+        (stored,) = checkpoints.page(session, job_id=job_id).items
+    assert resources.artifacts.read(stored.artifact) == b"weights"

@@ -192,7 +192,7 @@ def test_an_artifact_store_that_refuses_files_fails_the_job(
     resources.artifacts.put_bytes(b"", f"jobs/{job_id}")
     supervise(job_id, resources, threading.Event())
     job = job_of(resources, job_id)
-    assert (job.status, job.error and job.error["code"]) == (JobStatus.FAILED, "worker_error")
+    assert (job.status, job.error and job.error["code"]) == (JobStatus.FAILED, "artifacts_unavailable")
     assert trainers() == []
 
 

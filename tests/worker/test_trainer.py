@@ -102,7 +102,8 @@ def test_the_tensorboard_file_is_told_at_each_checkpoint_and_at_the_end(
     events, errors = spoken(process, command(checkpoints={"every_steps": 1}, log_every_steps=1))
     assert process.returncode == 0, errors[-2000:]
     types = [event["type"] for event in events]
-    assert [types[index + 1] for index, kind in enumerate(types) if kind == "saved"] == ["logged"] * 2
+    behind = [types[index + 1] for index, kind in enumerate(types) if kind == "saved"]
+    assert behind == ["logged"] * types.count("saved") != []
     sizes = [event["size_bytes"] for event in events if event["type"] == "logged"]
     assert sizes == sorted(sizes)
     file = tmp_path / "out" / events[-1]["path"]

@@ -21,7 +21,7 @@ EVENTS = [
     Started({"family": "gan"}, {"generator": 3}, 10, "cpu"),
     Progress(1, 64, 12.5, {"loss/generator": 0.5}),
     Sampled(1, 64, "samples/00000001.png"),
-    Saved(1, 64, "checkpoints/00000001/checkpoint.safetensors", "ab", 3),
+    Saved(1, 64, "checkpoints/00000001/checkpoint.safetensors", "ab", 3, 9, True),
     Evaluated(1, 64, {"evaluation/output_held_out": 0.1}, 5),
     Alert(1, "warning", "odd", {"a": 1}),
     Finished(1, 64, 0.5),

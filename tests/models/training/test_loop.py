@@ -42,7 +42,12 @@ def losses(events: list[Event]) -> list[tuple[int, dict[str, float]]]:
 
 
 def hashes(events: list[Event]) -> list[str]:
-    return [event.sha256 for event in events if isinstance(event, Saved)]
+    return [event.sha256 for event in scheduled(events)]
+
+
+def scheduled(events: list[Event]) -> list[Saved]:
+    """The checkpoints that the spec asks for, whatever a slow machine saved besides."""
+    return [event for event in events if isinstance(event, Saved) and not event.interim]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -58,11 +63,14 @@ def test_a_run_tells_everything_that_happened(preset: str, digits: PackedDataset
     assert (events[-1].step, events[-1].images) == (6, 96)
     assert [event.step for event in events if isinstance(event, Progress)] == [1, 2, 3, 4, 5, 6]
     assert [event.step for event in events if isinstance(event, Sampled)] == [2, 4, 6]
-    assert [event.step for event in events if isinstance(event, Saved)] == [3, 6]
+    assert [event.step for event in scheduled(events)] == [3, 6]
     assert [event.step for event in events if isinstance(event, Evaluated)] == [1, 2, 3, 4, 5, 6]
     told = {event.path for event in events if isinstance(event, Sampled | Saved | ClassifierTrained)}
     beside = {
-        f"checkpoints/{step:08d}/{name}" for step in (3, 6) for name in ("state.safetensors", "manifest.json")
+        f"checkpoints/{event.step:08d}/{name}"
+        for event in events
+        if isinstance(event, Saved)
+        for name in ("state.safetensors", "manifest.json")
     }
     assert folders(tmp_path) == told | beside
 
@@ -194,6 +202,39 @@ def test_a_run_shows_that_it_moves_between_two_points_of_its_curves(
     progress = [event for event in events if isinstance(event, Progress)]
     assert [event.step for event in progress] == [1, 2, 3, 4, 5, 6]
     assert [event.step for event in progress if event.metrics] == [4, 6]
+
+
+def test_a_new_run_saves_soon_and_once_whatever_its_interval_is(
+    digits: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when a run that is killed an hour before its first checkpoint has nothing to go on from."""
+    monkeypatch.setattr("models.training.loop._SAVE_SECONDS", 0.0)
+    spec = small("dcgan", checkpoints={"every_steps": 4}, evaluation=None)
+    new = list(train(spec, digits, tmp_path / "new"))
+    first = [event for event in new if isinstance(event, Saved)]
+    assert [(event.step, event.interim) for event in first] == [(1, True), (4, False), (6, False)]
+    assert isinstance(new[0], Started)
+    settled = load_spec(new[0].spec)
+    interim = tmp_path / "new" / "checkpoints" / "00000001"
+    again = list(train(settled, digits, tmp_path / "again", resume=interim))
+    assert [(event.step, event.interim) for event in again if isinstance(event, Saved)] == [
+        (4, False),
+        (6, False),
+    ]
+    assert hashes(again)[-1] == first[-1].sha256
+
+
+def test_a_run_that_needs_too_much_memory_says_how_much_it_was_and_what_to_try(
+    digits: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The allocator's own words name neither the batch nor a way out."""
+    monkeypatch.setattr("models.training.loop.one_step", lambda *_, **__: torch.empty(2**58))
+    with pytest.raises(
+        TrainingError, match=r"batches of 16 in 2 parts; .* MiB on cpu\. .*allocate"
+    ) as caught:
+        list(train(small("ddpm", accumulation=2, evaluation=None), digits, tmp_path))
+    assert caught.value.code == "out_of_memory"
+    assert "batch_size" in caught.value.hint
 
 
 @pytest.mark.parametrize("every", [1, 3])

@@ -14,7 +14,7 @@ from models import checkpoint_folders
 from models.data import PackedDataset
 from models.spec import JobSpec, load_spec
 from models.tensor_files import CheckpointError
-from models.training import Evaluated, Event, Finished, Progress, Saved, Started, Stopped, state, train
+from models.training import Evaluated, Event, Finished, Progress, Saved, Started, Stopped, train
 from tests.models.training.specs import SMALL, small
 
 STEPS = 12
@@ -65,7 +65,9 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def digest(out: Path, step: int) -> str:
     """Of everything: weights, average, optimizers, random numbers, the position in the data, open means."""
-    return hashlib.sha256((out / "checkpoints" / f"{step:08d}" / state.FILE_NAME).read_bytes()).hexdigest()
+    return hashlib.sha256(
+        (out / "checkpoints" / f"{step:08d}" / checkpoint_folders.STATE).read_bytes()
+    ).hexdigest()
 
 
 def told(events: list[Event], *, after: int = 0) -> list[Any]:
@@ -73,8 +75,13 @@ def told(events: list[Event], *, after: int = 0) -> list[Any]:
     return [
         (type(event).__name__, event.step, *_values(event))
         for event in events
-        if isinstance(event, Progress | Evaluated | Saved) and event.step > after
+        if isinstance(event, Progress | Evaluated | Saved) and event.step > after and not _interim(event)
     ]
+
+
+def _interim(event: Event) -> bool:
+    """Whether it is a checkpoint that only time asked for."""
+    return isinstance(event, Saved) and event.interim
 
 
 def _values(event: Progress | Evaluated | Saved) -> tuple[Any, ...]:
@@ -146,7 +153,7 @@ def test_a_state_that_lacks_anything_would_be_noticed(
 
     _, _, out = whole
     first, second = (
-        safetensors.safe_open(out / "checkpoints" / f"{step:08d}" / state.FILE_NAME, framework="pt")
+        safetensors.safe_open(out / "checkpoints" / f"{step:08d}" / checkpoint_folders.STATE, framework="pt")
         for step in (3, 6)
     )
     parts: dict[str, bool] = {}
@@ -182,8 +189,8 @@ def test_another_spec_or_damage_is_refused(
     shutil.copytree(folder, damaged)
     shutil.copytree(out / "checkpoints" / "00000003", damaged.with_name("00000003"))
     assert checkpoint_folders.is_intact(damaged)
-    content = bytearray((damaged / state.FILE_NAME).read_bytes())
+    content = bytearray((damaged / checkpoint_folders.STATE).read_bytes())
     content[-1] ^= 1
-    (damaged / state.FILE_NAME).write_bytes(content)
+    (damaged / checkpoint_folders.STATE).write_bytes(content)
     assert not checkpoint_folders.is_intact(damaged)
     assert next(checkpoint_folders.newest_first(damaged.parent)).name == "00000003"

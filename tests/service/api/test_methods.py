@@ -24,7 +24,7 @@ def test_a_head_is_a_get_without_its_body(client: TestClient, app: FastAPI, trai
 def test_a_head_of_weights_reads_none_of_them(
     client: TestClient, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Artifacts, "open", lambda *_: pytest.fail("the file was opened"))
+    monkeypatch.setattr(Artifacts, "chunks", lambda *_: pytest.fail("the file was opened"))
     head = client.head(f"/v1/checkpoints/{trained.checkpoint}/download")
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(WEIGHTS)))
 

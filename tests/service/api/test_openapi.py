@@ -13,7 +13,7 @@ from models.spec.data import BUILTIN_DATASETS
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
-VERBS = ("get", "list", "create", "cancel", "pause", "resume", "delete", "download", "plot")
+VERBS = ("get", "list", "create", "cancel", "pause", "resume", "update", "delete", "download", "plot")
 OPEN = {"/livez", "/readyz"}
 
 

@@ -109,7 +109,11 @@ IDS = (
 
 def test_any_unknown_id_is_a_404(client: TestClient, app: FastAPI, trained: Trained) -> None:
     """Malformed or not: PostgreSQL refuses a NUL in a text, and an id is no reason for a 500 or a 422."""
-    bodies: dict[str, Any] = {"createImages": {"json": {"n": 1}}, "createEvaluation": {"json": {}}}
+    bodies: dict[str, Any] = {
+        "createImages": {"json": {"n": 1}},
+        "createEvaluation": {"json": {}},
+        "updateCheckpoint": {"json": {"pinned": True}},
+    }
     for path, ways in app.openapi()["paths"].items():
         if "{" not in path:
             continue

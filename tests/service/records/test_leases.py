@@ -119,7 +119,8 @@ def test_a_job_ends_once_with_one_event(
     with database.read() as session:
         read = jobs.get(session, job.id)
         newest = events.page(session, job.id).items[0]
-    assert (read.status, read.error, read.lease_expires_at) == (status, error, None)
+    told = error and {**error, "step": 0, "checkpoint_id": None}
+    assert (read.status, read.error, read.lease_expires_at) == (status, told, None)
     assert read.finished_at is not None
     assert types_of(job.id) == ["job.queued", "job.started", event]
     assert newest.level == ("info" if error is None else "error")

@@ -101,13 +101,14 @@ def test_a_trainer_that_crashes_three_times_in_a_row_fails_its_job(
 ) -> None:
     """And one that makes progress in between does not, however often it crashes."""
     job, error, moment = new_job(), {"code": "trainer_crashed", "message": "It was killed."}, 0.0
+    saved = None
     for crash in range(1, 2 * MAX_CRASHES):
         with database.transaction() as session:
             moment += 100
             claimed = jobs.claim(session, job.id, "w1", now=at(moment))
         assert claimed is not None
         if crash == MAX_CRASHES - 1:
-            new_checkpoint(claimed, step=10)
+            saved = new_checkpoint(claimed, step=10).id
         with database.transaction() as session:
             assert jobs.crashed(session, job.id, claimed.attempt, error, now=at(moment))
             assert not jobs.crashed(session, job.id, claimed.attempt, error, now=at(moment)), "told twice"
@@ -115,7 +116,7 @@ def test_a_trainer_that_crashes_three_times_in_a_row_fails_its_job(
             if read.status == JobStatus.FAILED:
                 break
     assert crash == MAX_CRASHES - 2 + MAX_CRASHES
-    assert read.error == error
+    assert read.error == {**error, "step": 0, "checkpoint_id": saved}
     assert types_of(job.id).count("job.failed") == 1
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.orm import Session
 
-from service.records import events, jobs
+from service.records import checkpoints, events, jobs
 from service.records.database import Database
 from service.records.leases import LEASE_SECONDS
 from service.records.status import HELD, MOVES, TERMINAL, JobStatus, allowed, sources
@@ -56,6 +57,7 @@ ACTIONS = (
     "claim",
     "renew",
     "report",
+    "save",
     "succeed",
     "fail",
     "end cancelled",
@@ -80,6 +82,7 @@ class OneJob:
         with database.transaction() as session:
             self.id = jobs.create(session, spec, [], 10).id
         self.revived = 0  # times that it was over and was resumed
+        self.saved = 0  # checkpoints that were accepted
 
     def do(self, action: str, attempt: int) -> None:
         with self.database.transaction() as session:
@@ -88,6 +91,7 @@ class OneJob:
         written = self._do(action, attempt)
         with self.database.read() as session:
             job = jobs.get(session, self.id)
+            stored = len(checkpoints.latest_first(session, self.id))
             counts = Counter(event.type for event in events.page(session, self.id, 1000).items)
         assert job.status == status or allowed(status, job.status), f"{action}: {status} -> {job.status}"
         assert job.attempt == holder + (action == "claim" and written)
@@ -95,6 +99,10 @@ class OneJob:
         if written and action not in {"claim", "cancel", "pause", "resume", "expire"}:
             assert attempt == holder, f"{action} of attempt {attempt} was written over attempt {holder}"
             assert status in HELD
+        if written and action == "save":
+            self.saved += 1
+            assert job.failures == job.lost_leases == 0, "progress did not forgive what came before"
+        assert stored == self.saved, "a checkpoint was lost, or written over by a late attempt"
         if cancel is not None and status in HELD:
             assert job.status in {JobStatus.CANCELLING, JobStatus.CANCELLED}, "a cancel request was lost"
         ended = sum(counts[kind] for kind in TERMINAL_EVENTS)
@@ -118,6 +126,7 @@ class OneJob:
             "claim": lambda session: jobs.claim(session, self.id, "w", now=self.now),
             "renew": lambda session: jobs.renew(session, self.id, attempt, now=self.now),
             "report": lambda session: jobs.report(session, self.id, attempt, step=attempt, images=attempt),
+            "save": lambda session: self._save(session, attempt),
             "release": lambda session: jobs.release(session, self.id, attempt),
             "crash": lambda session: jobs.crashed(session, self.id, attempt, CRASH, now=self.now),
             "cancel": lambda session: jobs.request_cancel(session, self.id, now=self.now),
@@ -132,6 +141,10 @@ class OneJob:
                 return bool(calls[action](session))
         except jobs.Conflict:
             return False
+
+    def _save(self, session: Session, attempt: int) -> object:
+        facts = {"images": 8, "artifact": f"a/{attempt}/{self.saved}", "size_bytes": 1, "sha256": ""}
+        return checkpoints.add(session, self.id, attempt=attempt, step=self.saved + 1, **facts)
 
 
 @pytest.fixture(scope="module")

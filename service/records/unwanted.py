@@ -1,0 +1,35 @@
+"""Files that are no longer wanted: named in the transaction that gives them up, and deleted after it.
+
+A crash in between leaves the name here, for the next look, and never a row without its file.
+"""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from service.records.tables import Checkpoint, Sample, Unwanted
+
+
+def add(session: Session, prefix: str) -> None:
+    """The artifact of this key, or all below it, is to be deleted."""
+    if session.get(Unwanted, prefix) is None:
+        session.add(Unwanted(prefix=prefix))
+        session.flush()
+
+
+def wanted(session: Session, job_id: str) -> set[str]:
+    """The prefixes of a job's files that rows name: folders of checkpoints, and pictures."""
+    kept = select(Checkpoint.artifact).where(Checkpoint.job_id == job_id, Checkpoint.deleted_at.is_(None))
+    pictures = select(Sample.artifact).where(Sample.job_id == job_id)
+    return {key.rpartition("/")[0] for key in session.scalars(kept)} | set(session.scalars(pictures))
+
+
+def oldest(session: Session, limit: int = 100) -> Sequence[str]:
+    """What to delete next; say so by `forget` once it is gone."""
+    query = select(Unwanted.prefix).order_by(Unwanted.created_at, Unwanted.prefix).limit(limit)
+    return session.scalars(query).all()
+
+
+def forget(session: Session, prefixes: Collection[str]) -> None:
+    session.execute(delete(Unwanted).where(Unwanted.prefix.in_(prefixes)))
