@@ -23,7 +23,7 @@ RESULTS = Path(__file__).resolve().parent / "results" / "conditional.json"
 SEED, EACH = 7, 200
 JOBS: dict[str, dict[str, Any]] = {
     "gan": {"preset": "dcgan-r1", "budget": {"images": 450_000}},
-    "diffusion": {"preset": "edm", "budget": {"images": 45_000}},
+    "diffusion": {"preset": "edm", "budget": {"images": 32_000}},
 }
 GUIDED = SamplerSpec(steps=10, guidance_scale=2.0)
 

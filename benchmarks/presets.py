@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import page
-from benchmarks.runs import ONE_THREAD, Results, Run, side_by_side, trained, workspace
+from benchmarks.runs import ONE_THREAD, Results, Run, scorer_of, side_by_side, trained, workspace
 from models import checkpoints
+from models.data import open_dataset
+from models.metrics.measurement import Measurement
 from models.presets import PRESETS
 from models.sampling import generate
 from models.sampling.pictures import encode, grid
+from models.spec import DiffusionSpec
+from models.spec.evaluation import EvaluationSpec, ExtractorKind, ScoreKind
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "presets.json"
@@ -30,8 +34,8 @@ IMAGES = {
     "wgan-gp": 250_000,
     "rpgan-r1r2": 150_000,
     "dcgan-diffaugment": 300_000,
-    "ddpm": 30_000,
-    "edm": 30_000,
+    "ddpm": 25_000,
+    "edm": 27_000,
     "flow-dit": 62_000,
 }
 """Real images shown: 10 to 20 minutes each on one core of a server of 2023."""
@@ -49,27 +53,37 @@ def main() -> None:
 
 def _run(name: str) -> Run:
     run = trained(_job(name), workspace(f"presets-{name}"))
-    checkpoint = Path(run.pop("checkpoint"))
-    loaded = checkpoints.load(checkpoint)
+    loaded = checkpoints.load(Path(run.pop("checkpoint")))
     pictures = generate(loaded.networks, loaded.spec, range(40))
     (PICTURES / f"preset-{name}.png").write_bytes(encode(grid(pictures, columns=10, scale=2), "png"))
-    return {"preset": name, "seed": SEED, **run, "images": IMAGES[name]}
+    measured = _measured(loaded)
+    scored = {"scores": dict(measured.scores), "details": measured.details}
+    return {"preset": name, "seed": SEED, **run, **scored, "images": IMAGES[name]}
 
 
 def _job(name: str) -> dict[str, Any]:
-    """The preset as it is, scored once, at the end."""
-    diffusion = PRESETS[name].family == "diffusion"
-    evaluation: dict[str, Any] = {"every_images": IMAGES[name], "samples": 2_000 if diffusion else 10_000}
-    if diffusion:
-        evaluation["sampler"] = {"steps": 10}
+    """The preset as it is."""
     return ONE_THREAD | {
         "preset": name,
         "dataset": "fashion-mnist",
         "seed": SEED,
         "budget": {"images": IMAGES[name]},
         "data": {"held_out": 0.05},
-        "evaluation": evaluation,
+        "evaluation": None,
     }
+
+
+def _measured(loaded: checkpoints.LoadedCheckpoint) -> Measurement:
+    """All scores of its last weights, by the sampler that it names."""
+    spec, samples, sampler = loaded.spec, 10_000, None
+    if isinstance(spec, DiffusionSpec):
+        samples, sampler = 2_000, spec.sampler.model_copy(update={"steps": 10})
+    evaluation = EvaluationSpec(
+        samples=samples, scores=tuple(ScoreKind), extractor=ExtractorKind.CLASSIFIER, sampler=sampler
+    )
+    channels, resolution, _ = spec.data.image_shape
+    dataset = open_dataset(spec.dataset).at(resolution, channels)
+    return scorer_of(spec.model_copy(update={"evaluation": evaluation}), dataset)(loaded.networks)
 
 
 def _write_page(runs: list[Run]) -> None:

@@ -1,42 +1,49 @@
-"""How many evaluations of the network each sampler needs: FID of one trained model by all that fit it.
+"""How many evaluations of the network each sampler needs: FID of a trained model by all that fit it.
 
-`python -m benchmarks.samplers CHECKPOINT.safetensors [SAMPLES]` prints a Markdown table. All make the same
-number of images, 1,000 if none is said, from the same seeds, scored by the classifier of the model's dataset,
-which must be a built-in one.
+`python -m benchmarks.samplers CHECKPOINT ...` writes the table of docs/benchmarks.md. All make the
+same 500 images, scored by the classifier of the model's dataset, which must be a built-in one. Each figure is
+appended to benchmarks/results/samplers.json, and never made twice.
 """
 
 import sys
+from itertools import groupby
 from pathlib import Path
 
-from benchmarks.runs import scorer_of
+from benchmarks import page
+from benchmarks.runs import Results, Run, scorer_of
 from models import checkpoints
 from models.data import open_dataset
 from models.sampling.samplers import evaluations
 from models.spec import DiffusionSpec, SamplerKind, SamplerSpec, sampler_errors
 from models.spec.evaluation import EvaluationSpec, ExtractorKind, ScoreKind
 
-EVALUATIONS = (5, 11, 21, 51)
+RESULTS = Path(__file__).resolve().parent / "results" / "samplers.json"
+EVALUATIONS = (5, 11, 21)
 """Odd, so that Heun's method, of 2·steps - 1, can spend them all."""
+SAMPLES = 500
 
 
 def main() -> None:
-    path, samples = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1000
-    model = checkpoints.load(path)
-    if not isinstance(model.spec, DiffusionSpec):
-        raise SystemExit(f"{path} is no diffusion model: a GAN has no sampler to choose.")
-    lines = [
-        f"`{model.spec.preset}` after {model.images:,} images, FID of {samples:,} images:",
-        "",
-        "| sampler |" + "".join(f" {count} |" for count in EVALUATIONS),
-        "|---|" + "---:|" * len(EVALUATIONS),
-    ]
-    for kind in SamplerKind:
-        asked = [_spending(kind, count) for count in EVALUATIONS]
-        if any(sampler_errors(model.spec, sampler) for sampler in asked):
-            continue
-        cells = "".join(f" {_fid(model, sampler, samples):.2f} |" for sampler in asked)
-        lines.append(f"| `{kind}` |{cells}")
-    print("\n".join(lines))
+    results = Results(RESULTS, ("preset", "images", "sampler", "evaluations"))
+    for path in map(Path, sys.argv[1:]):
+        model = checkpoints.load(path)
+        spec = model.spec
+        if not isinstance(spec, DiffusionSpec):
+            raise SystemExit(f"{path} is no diffusion model: a GAN has no sampler to choose.")
+        for kind in SamplerKind:
+            for count in EVALUATIONS:
+                sampler = _spending(kind, count)
+                wanted = {
+                    "preset": spec.preset,
+                    "images": model.images,
+                    "sampler": kind,
+                    "evaluations": count,
+                }
+                if sampler_errors(spec, sampler) or results.find(**wanted):
+                    continue
+                measured = {"steps": sampler.steps, "samples": SAMPLES, "fid": _fid(model, sampler)}
+                results.add({**wanted, **measured})
+                page.write("benchmarks.md", "samplers", _table(results.runs))
 
 
 def _spending(kind: SamplerKind, count: int) -> SamplerSpec:
@@ -45,14 +52,26 @@ def _spending(kind: SamplerKind, count: int) -> SamplerSpec:
     return next(sampler for sampler in fitting if evaluations(sampler) <= count)
 
 
-def _fid(model: checkpoints.LoadedCheckpoint, sampler: SamplerSpec, samples: int) -> float:
+def _fid(model: checkpoints.LoadedCheckpoint, sampler: SamplerSpec) -> float:
     evaluation = EvaluationSpec(
-        samples=samples, scores=(ScoreKind.FID,), extractor=ExtractorKind.CLASSIFIER, sampler=sampler
+        samples=SAMPLES, scores=(ScoreKind.FID,), extractor=ExtractorKind.CLASSIFIER, sampler=sampler
     )
     spec = model.spec.model_copy(update={"evaluation": evaluation})
     channels, resolution, _ = spec.data.image_shape
     dataset = open_dataset(spec.dataset).at(resolution, channels)
-    return scorer_of(spec, dataset)(model.networks).scores["score/fid"]
+    return round(scorer_of(spec, dataset)(model.networks).scores["score/fid"], 2)
+
+
+def _table(runs: list[Run]) -> list[str]:
+    lines = [
+        "| model | sampler |" + "".join(f" {count} |" for count in EVALUATIONS),
+        "|---|---|" + "--:|" * len(EVALUATIONS),
+    ]
+    for (preset, sampler), rows in groupby(runs, key=lambda run: (run["preset"], run["sampler"])):
+        fids = {run["evaluations"]: run["fid"] for run in rows}
+        cells = "".join(f" {fids.get(count, '')} |" for count in EVALUATIONS)
+        lines.append(f"| `{preset}` | `{sampler}` |{cells}")
+    return lines
 
 
 if __name__ == "__main__":

@@ -105,7 +105,8 @@ def load_weights(path: Path, networks: Mapping[str, nn.Module]) -> None:
 def export_diffusers(path: Path, folder: Path) -> None:
     """Write the checkpoint into `folder` as diffusers saves a DDPMPipeline, with the weights that sample.
 
-    `DDPMPipeline.from_pretrained(folder)` and DDIMPipeline's then load it offline.
+    `DDPMPipeline.from_pretrained(folder)` and DDIMPipeline's then load it offline; the second one
+    makes the images of `ddim` with `use_clipped_model_output=True`.
     Raises CheckpointError for models that diffusers has no pipeline for.
     """
     spec = _exportable(path)

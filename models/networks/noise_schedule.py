@@ -45,8 +45,8 @@ def noise_scheduler(spec: DiffusionSpec) -> DDPMScheduler:
         **betas,
         clip_sample=True,
         rescale_betas_zero_snr=schedule.zero_terminal_snr,
-        # Where the last timestep is pure noise, sampling must begin with it (Lin et al. 2024, section 3.3).
-        timestep_spacing="trailing" if schedule.zero_terminal_snr else "leading",
+        # Sampling begins with noise, so with the last timestep (Lin et al. 2024, section 3.3).
+        timestep_spacing="trailing",
         prediction_type=PREDICTION_TYPES[prediction],
     )
 

@@ -36,10 +36,10 @@ def _ddpm(predict: Predict, start: Start, spec: DiffusionSpec, sampler: SamplerS
 
 
 def _ddim(predict: Predict, start: Start, spec: DiffusionSpec, sampler: SamplerSpec) -> Tensor:
+    """The noise is that of the clipped image: the unclipped one is at first far outside [-1, 1]."""
+    options = {"generator": list(start.sources), "eta": sampler.eta, "use_clipped_model_output": True}
     scheduler = DDIMScheduler.from_config(noise_scheduler(spec).config)
-    return _scheduled(
-        scheduler, predict, start.noise, sampler.steps, generator=list(start.sources), eta=sampler.eta
-    )
+    return _scheduled(scheduler, predict, start.noise, sampler.steps, **options)
 
 
 def _dpmpp(predict: Predict, start: Start, spec: DiffusionSpec, sampler: SamplerSpec) -> Tensor:
@@ -53,14 +53,11 @@ def _unipc(predict: Predict, start: Start, spec: DiffusionSpec, sampler: Sampler
 def _solver(scheduler: Any, spec: DiffusionSpec) -> Any:
     """A multistep solver of second order of the model's noise schedule.
 
-    It begins at the last timestep; spaced as DDIM is, it would begin far from it. Thresholding at 1 is how
-    these schedulers clip the predicted image to [-1, 1]: where hardly any image is left in the noise, a small
-    error of ε is a large one of the image.
+    Thresholding at 1 is how these schedulers clip the predicted image to [-1, 1]: where hardly any image is
+    left in the noise, a small error of ε is a large one of the image.
     """
     config = noise_scheduler(spec).config
-    return scheduler.from_config(
-        config, solver_order=2, timestep_spacing="trailing", thresholding=True, sample_max_value=1.0
-    )
+    return scheduler.from_config(config, solver_order=2, thresholding=True, sample_max_value=1.0)
 
 
 def _scheduled(scheduler: Any, predict: Predict, noise: Tensor, steps: int, **options: Any) -> Tensor:

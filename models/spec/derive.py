@@ -19,7 +19,7 @@ from models.spec.gan import GanSpec, Penalty, PenaltySpec
 from models.spec.interval import Interval
 from models.spec.job import JobSpec
 from models.spec.optimizer import OptimizerKind, OptimizerSpec, ScheduleKind
-from models.spec.sampler_rules import enough_steps, usual_sampler
+from models.spec.sampler_rules import usual_sampler
 from models.spec.sampling import SamplerKind, SamplerSpec
 
 _GRIDS_APART = {"gan": 1, "diffusion": 250}
@@ -158,8 +158,7 @@ def _scored_by(spec: DiffusionSpec, evaluation: EvaluationSpec) -> dict[str, Any
     kind = own.kind or usual_sampler(spec.noise_schedule.kind)
     if evaluation.sampler is not None:
         return _named(evaluation.sampler, kind)
-    steps = min(own.steps, enough_steps(spec, kind, _SCORED_IN_STEPS))
-    return _named(own.model_copy(update={"steps": steps}), kind)
+    return _named(own.model_copy(update={"steps": min(own.steps, _SCORED_IN_STEPS)}), kind)
 
 
 def usual_scores(extractor: ExtractorKind | None, facts: DatasetFacts) -> tuple[ScoreKind, ...]:

@@ -14,9 +14,6 @@ SAMPLERS_OF: dict[bool, tuple[SamplerKind, ...]] = {
 }
 """By whether the noise schedule is in timesteps."""
 
-_SPACED_FROM_THE_IMAGE = (SamplerKind.DDPM, SamplerKind.DDIM)
-"""Samplers whose first timestep depends on the number of steps, but for `zero_terminal_snr`."""
-
 
 def usual_sampler(schedule: NoiseScheduleKind) -> SamplerKind:
     """The sampler of a noise schedule where none is named."""
@@ -43,42 +40,15 @@ def sampler_errors(spec: JobSpec, sampler: SamplerSpec | None, *, path: str = "s
     if kind not in fitting:
         message = f"{kind} does not solve noise_schedule.kind {schedule.kind}; take {', '.join(fitting)}"
         return [FieldError(f"{path}.kind", message)]
-    errors = list(_steps_errors(spec, kind, sampler.steps, path))
+    errors, timesteps = [], schedule.timesteps
+    if timesteps is not None and sampler.steps > timesteps:
+        message = f"is {sampler.steps}, more than the noise_schedule.timesteps {timesteps}"
+        errors.append(FieldError(f"{path}.steps", message))
     if kind is not SamplerKind.DDIM and sampler.eta:
         errors.append(FieldError(f"{path}.eta", f"holds for ddim only, not for kind {kind}; leave it out"))
     if sampler.guidance_scale != 1:
         errors += _guidance_errors(spec, path)
     return errors
-
-
-def enough_steps(spec: DiffusionSpec, kind: SamplerKind, steps: int) -> int:
-    """The fewest steps of a sampler, from `steps` up, that begin near pure noise."""
-    timesteps = spec.noise_schedule.timesteps
-    begins_last = kind not in _SPACED_FROM_THE_IMAGE or spec.noise_schedule.zero_terminal_snr
-    if timesteps is None or begins_last:
-        return steps
-    return next(
-        more for more in range(min(steps, timesteps), timesteps + 1) if _begin_in_noise(more, timesteps)
-    )
-
-
-def _begin_in_noise(steps: int, timesteps: int) -> bool:
-    """Whether so many steps begin among the noisiest tenth of the timesteps, or are few.
-
-    diffusers takes every (timesteps // steps)-th timestep counted from 0: 600 of 1000 would begin at 599.
-    """
-    return steps * 10 <= timesteps or (steps - 1) * (timesteps // steps) >= 0.9 * (timesteps - 1)
-
-
-def _steps_errors(spec: DiffusionSpec, kind: SamplerKind, steps: int, path: str) -> Iterator[FieldError]:
-    timesteps = spec.noise_schedule.timesteps
-    if timesteps is None:
-        return
-    if steps > timesteps:
-        yield FieldError(f"{path}.steps", f"is {steps}, more than the noise_schedule.timesteps {timesteps}")
-    elif (enough := enough_steps(spec, kind, steps)) > steps:
-        message = f"is {steps}, which begins far from pure noise; take {enough}"
-        yield FieldError(f"{path}.steps", f"{message} of the noise_schedule.timesteps {timesteps}")
 
 
 def _guidance_errors(spec: DiffusionSpec, path: str) -> Iterator[FieldError]:

@@ -285,10 +285,7 @@ def test_a_store_is_checked_by_using_it(store: Artifacts) -> None:
     store.check()
 
 
-@pytest.mark.parametrize(
-    ("address", "said"),
-    [("s3://", "names no bucket"), ("nothing://x", "nothing")],
-)
+@pytest.mark.parametrize(("address", "said"), [("s3://", "names no bucket"), ("nothing://x", "nothing")])
 def test_an_address_that_cannot_be_used_is_a_wrong_setting(address: str, said: str) -> None:
     """Breaks when the process starts and every request fails."""
     with pytest.raises(Invalid, match=said):

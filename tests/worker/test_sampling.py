@@ -235,20 +235,20 @@ def test_a_long_training_delays_no_image_and_questions_are_answered(
 
     spec = plan({"preset": "ddpm"}, BUILTIN_DATASETS.get).spec.model_dump(mode="json")
     ask = resources.publisher.ask
-    described = asyncio.run(ask("atelier.describe", spec, timeout=60))
+    described = asyncio.run(ask("atelier.describe", spec, timeout=180))
     assert described is not None, sample_worker.log
     assert described["parameters"] == count_parameters(load_spec(spec))
     assert described["memory_bytes"] > 0
-    refused = asyncio.run(ask("atelier.describe", {"family": "none"}, timeout=60))
+    refused = asyncio.run(ask("atelier.describe", {"family": "none"}, timeout=180))
     assert refused is not None
     assert "error" in refused
 
     ddpm = create_checkpoint(**without_gan(TINY_DDPM))
-    exported = asyncio.run(ask("atelier.export", ddpm, timeout=60))
+    exported = asyncio.run(ask("atelier.export", ddpm, timeout=180))
     assert exported is not None
     names = zipfile.ZipFile(resources.artifacts.open(exported["key"])).namelist()
     assert {"model_index.json", "unet/diffusion_pytorch_model.safetensors"} <= set(names)
-    assert asyncio.run(ask("atelier.export", ddpm, timeout=60)) == exported
+    assert asyncio.run(ask("atelier.export", ddpm, timeout=180)) == exported
     before = step_of(training.job_id)
     wait_until(lambda: step_of(training.job_id) > before, "the training goes on")
 

@@ -183,19 +183,21 @@ def test_any_number_of_steps_gives_finite_images(how: SamplerKind, zero_terminal
             assert images.isfinite().all(), (timesteps, steps)
 
 
+@pytest.mark.parametrize("steps", [1, 7, 20, 600])
+@pytest.mark.parametrize("zero_terminal_snr", [False, True])
 @pytest.mark.parametrize("how", [SamplerKind.DDPM, SamplerKind.DDIM, SamplerKind.DPMPP, SamplerKind.UNIPC])
-def test_zero_terminal_snr_begins_with_pure_noise(how: SamplerKind) -> None:
-    """The first timestep asked is the last of training (Lin et al. 2024, section 3.3)."""
-    spec, seen = spec_of(KINDS.LINEAR, Prediction.V, zero_terminal_snr=True), []
+def test_sampling_begins_with_pure_noise(how: SamplerKind, zero_terminal_snr: bool, steps: int) -> None:
+    """The first timestep asked is the last of training, however few follow (Lin et al. 2024, section 3.3)."""
+    spec, seen = spec_of(KINDS.LINEAR, Prediction.V, zero_terminal_snr=zero_terminal_snr), []
 
     def predict(x: Tensor, timestep: Tensor) -> Tensor:
         seen.append(int(timestep))
         return torch.zeros_like(x)
 
     sources = generators([0])
-    SAMPLERS[how](predict, Start(draw(sources, (1, 4, 4)), sources), spec, sampler(how, 20))
+    SAMPLERS[how](predict, Start(draw(sources, (1, 4, 4)), sources), spec, sampler(how, steps))
     assert seen[0] == 999
-    assert len(set(seen)) == 20
+    assert len(set(seen)) == steps
 
 
 def test_epsilon_at_zero_terminal_snr_makes_no_image() -> None:

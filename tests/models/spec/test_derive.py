@@ -115,7 +115,7 @@ def decaying(kind: str, **schedule: Any) -> dict[str, Any]:
         (
             {**DIFFUSION, "evaluation": {}, "noise_schedule": {"timesteps": 15}, "sampler": {"steps": 15}},
             "evaluation.sampler.steps",
-            14,  # 10 of 15 timesteps would begin at the 9th
+            10,
         ),
         ({**DIFFUSION, "evaluation": {"sampler": {"steps": 7}}}, "evaluation.sampler.kind", "ddim"),
     ],

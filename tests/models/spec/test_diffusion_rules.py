@@ -136,15 +136,6 @@ CASES = [
         ["noise_schedule.timesteps 1000"],
         {"noise_schedule": {"timesteps": 2000}},
     ),
-    (DIFFUSION, {"sampler": {"steps": 600}}, "sampler.steps", ["take 901"], {"sampler": {"steps": 901}}),
-    (DIFFUSION, {"sampler": {"steps": 600}}, "sampler.steps", ["take 901"], {"sampler": {"kind": "dpmpp"}}),
-    (
-        {**DIFFUSION, "loss": {"prediction": "v"}},
-        {"sampler": {"steps": 600}},
-        "sampler.steps",
-        ["take 901"],
-        {"noise_schedule": {"zero_terminal_snr": True}},
-    ),
     (
         DIFFUSION,
         {"sampler": {"kind": "unipc", "eta": 0.5}},

@@ -159,7 +159,7 @@ def test_processes_that_write_at_once_all_succeed_and_one_that_is_killed_hurts_n
     known = 1 + len(endless.stdout.readlines())
     endless.wait()
     endless.stdout.close()
-    assert [writer.wait(60) for writer in writers] == [0] * 4
+    assert [writer.wait(240) for writer in writers] == [0] * 4
     with database.read() as session:
         written = session.scalar(text("SELECT count(*) FROM jobs WHERE status = 'running' AND attempt = 1"))
         assert session.scalar(text("PRAGMA integrity_check")) == "ok"
