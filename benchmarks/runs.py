@@ -1,4 +1,4 @@
-"""Trainings as results: each in a process of its own, appended to a JSON file, and never made twice."""
+"""Trainings as results: each in a process of its own, appended to a JSON file, and made once."""
 
 import json
 import os
@@ -51,15 +51,8 @@ def side_by_side(run: Callable[[T], Run], wanted: Iterable[T]) -> Iterator[Run]:
 
 
 def trained(raw: dict[str, Any], folder: Path) -> Run:
-    """Train by `python -m models train` into `folder`: its time, its last scores, and where its files are.
-
-    A training of the very same job that stands there, whole, is not made again.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    spec, made = folder / "job.json", folder / "run.json"
-    if made.exists() and json.loads(spec.read_text()) == raw:
-        return dict(json.loads(made.read_text()))
-    made.unlink(missing_ok=True)
+    """Train by `python -m models train` into `folder`: its time, its last scores, and where its files are."""
+    spec = folder / "job.json"
     spec.write_text(json.dumps(raw))
     command = [sys.executable, "-m", "models", "train", str(spec), "--out", str(folder)]
     began = time.perf_counter()
@@ -75,7 +68,7 @@ def trained(raw: dict[str, Any], folder: Path) -> Run:
         raise RuntimeError(f"{folder}/events.jsonl tells of no start, or of no checkpoint")
     rates = [event["images_per_second"] for event in events if event["type"] == "progress"]
     evaluated = _last(events, "evaluated") or {"scores": {}, "details": {}}
-    run = {
+    return {
         "parameters": started["parameters"],
         "seconds": round(seconds, 1),
         "cpu_minutes": round(cpu_seconds / 60, 2),
@@ -86,8 +79,6 @@ def trained(raw: dict[str, Any], folder: Path) -> Run:
         "checkpoint": str(folder / saved["path"]),
         "date": time.strftime("%Y-%m-%d"),
     }
-    made.write_text(json.dumps(run))
-    return run
 
 
 def workspace(name: str) -> Path:
