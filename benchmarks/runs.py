@@ -12,11 +12,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, TypeVar
 
-from models.data import PackedDataset, default_cache
+from models.checkpoints import LoadedCheckpoint
+from models.data import PackedDataset, default_cache, open_dataset
 from models.metrics.classifier import classifier_key, train_classifier
+from models.metrics.measurement import Measurement
 from models.metrics.scorer import Scorer, open_extractor
 from models.spec import JobSpec
-from models.spec.evaluation import ExtractorKind
+from models.spec.evaluation import EvaluationSpec, ExtractorKind
 
 Run = dict[str, Any]
 T = TypeVar("T")
@@ -96,6 +98,13 @@ def scorer_of(spec: JobSpec, dataset: PackedDataset) -> Scorer:
         train_classifier(dataset, classifier)
     extractor = open_extractor(ExtractorKind.CLASSIFIER, classifier=classifier, inception=None, device="cpu")
     return Scorer(spec, dataset, extractor, ema=spec.ema is not None, device="cpu")
+
+
+def measured(model: LoadedCheckpoint, evaluation: EvaluationSpec) -> Measurement:
+    """The scores of a checkpoint's weights, of a built-in dataset, by the dataset's classifier."""
+    channels, resolution, _ = model.spec.data.image_shape
+    dataset = open_dataset(model.spec.dataset).at(resolution, channels)
+    return scorer_of(model.spec.model_copy(update={"evaluation": evaluation}), dataset)(model.networks)
 
 
 def _last(events: list[Run], kind: str) -> Run | None:
