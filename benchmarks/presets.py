@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import page
-from benchmarks.runs import ONE_THREAD, Results, Run, scorer_of, side_by_side, trained, workspace
+from benchmarks.runs import ONE_THREAD, Results, Run, measured, side_by_side, trained, workspace
 from models import checkpoints
-from models.data import open_dataset
-from models.metrics.measurement import Measurement
 from models.presets import PRESETS
 from models.sampling import generate
 from models.sampling.pictures import encode, grid
-from models.spec import DiffusionSpec
+from models.spec import DiffusionSpec, JobSpec
 from models.spec.evaluation import EvaluationSpec, ExtractorKind, ScoreKind
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,8 +54,8 @@ def _run(name: str) -> Run:
     loaded = checkpoints.load(Path(run.pop("checkpoint")))
     pictures = generate(loaded.networks, loaded.spec, range(40))
     (PICTURES / f"preset-{name}.png").write_bytes(encode(grid(pictures, columns=10, scale=2), "png"))
-    measured = _measured(loaded)
-    scored = {"scores": dict(measured.scores), "details": measured.details}
+    measurement = measured(loaded, _evaluation(loaded.spec))
+    scored = {"scores": dict(measurement.scores), "details": measurement.details}
     return {"preset": name, "seed": SEED, **run, **scored, "images": IMAGES[name]}
 
 
@@ -73,17 +71,14 @@ def _job(name: str) -> dict[str, Any]:
     }
 
 
-def _measured(loaded: checkpoints.LoadedCheckpoint) -> Measurement:
-    """All scores of its last weights, by the sampler that it names."""
-    spec, samples, sampler = loaded.spec, 10_000, None
+def _evaluation(spec: JobSpec) -> EvaluationSpec:
+    """All scores; diffusion by the sampler that it names."""
+    samples, sampler = 10_000, None
     if isinstance(spec, DiffusionSpec):
         samples, sampler = 2_000, spec.sampler.model_copy(update={"steps": 10})
-    evaluation = EvaluationSpec(
+    return EvaluationSpec(
         samples=samples, scores=tuple(ScoreKind), extractor=ExtractorKind.CLASSIFIER, sampler=sampler
     )
-    channels, resolution, _ = spec.data.image_shape
-    dataset = open_dataset(spec.dataset).at(resolution, channels)
-    return scorer_of(spec.model_copy(update={"evaluation": evaluation}), dataset)(loaded.networks)
 
 
 def _write_page(runs: list[Run]) -> None:

@@ -1,4 +1,4 @@
-"""Trainings as results: each in a process of its own, appended to a JSON file, and never made twice."""
+"""Trainings as results: each in a process of its own, appended to a JSON file, and made once."""
 
 import json
 import os
@@ -12,11 +12,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, TypeVar
 
-from models.data import PackedDataset, default_cache
+from models.checkpoints import LoadedCheckpoint
+from models.data import PackedDataset, default_cache, open_dataset
 from models.metrics.classifier import classifier_key, train_classifier
+from models.metrics.measurement import Measurement
 from models.metrics.scorer import Scorer, open_extractor
 from models.spec import JobSpec
-from models.spec.evaluation import ExtractorKind
+from models.spec.evaluation import EvaluationSpec, ExtractorKind
 
 Run = dict[str, Any]
 T = TypeVar("T")
@@ -51,15 +53,8 @@ def side_by_side(run: Callable[[T], Run], wanted: Iterable[T]) -> Iterator[Run]:
 
 
 def trained(raw: dict[str, Any], folder: Path) -> Run:
-    """Train by `python -m models train` into `folder`: its time, its last scores, and where its files are.
-
-    A training of the very same job that stands there, whole, is not made again.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    spec, made = folder / "job.json", folder / "run.json"
-    if made.exists() and json.loads(spec.read_text()) == raw:
-        return dict(json.loads(made.read_text()))
-    made.unlink(missing_ok=True)
+    """Train by `python -m models train` into `folder`: its time, its last scores, and where its files are."""
+    spec = folder / "job.json"
     spec.write_text(json.dumps(raw))
     command = [sys.executable, "-m", "models", "train", str(spec), "--out", str(folder)]
     began = time.perf_counter()
@@ -75,7 +70,7 @@ def trained(raw: dict[str, Any], folder: Path) -> Run:
         raise RuntimeError(f"{folder}/events.jsonl tells of no start, or of no checkpoint")
     rates = [event["images_per_second"] for event in events if event["type"] == "progress"]
     evaluated = _last(events, "evaluated") or {"scores": {}, "details": {}}
-    run = {
+    return {
         "parameters": started["parameters"],
         "seconds": round(seconds, 1),
         "cpu_minutes": round(cpu_seconds / 60, 2),
@@ -86,8 +81,6 @@ def trained(raw: dict[str, Any], folder: Path) -> Run:
         "checkpoint": str(folder / saved["path"]),
         "date": time.strftime("%Y-%m-%d"),
     }
-    made.write_text(json.dumps(run))
-    return run
 
 
 def workspace(name: str) -> Path:
@@ -105,6 +98,13 @@ def scorer_of(spec: JobSpec, dataset: PackedDataset) -> Scorer:
         train_classifier(dataset, classifier)
     extractor = open_extractor(ExtractorKind.CLASSIFIER, classifier=classifier, inception=None, device="cpu")
     return Scorer(spec, dataset, extractor, ema=spec.ema is not None, device="cpu")
+
+
+def measured(model: LoadedCheckpoint, evaluation: EvaluationSpec) -> Measurement:
+    """The scores of a checkpoint's weights, of a built-in dataset, by the dataset's classifier."""
+    channels, resolution, _ = model.spec.data.image_shape
+    dataset = open_dataset(model.spec.dataset).at(resolution, channels)
+    return scorer_of(model.spec.model_copy(update={"evaluation": evaluation}), dataset)(model.networks)
 
 
 def _last(events: list[Run], kind: str) -> Run | None:

@@ -7,12 +7,12 @@ appended to benchmarks/results/samplers.json, and never made twice.
 
 import sys
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from benchmarks import page
-from benchmarks.runs import Results, Run, scorer_of
+from benchmarks.runs import Results, Run, measured
 from models import checkpoints
-from models.data import open_dataset
 from models.sampling.samplers import evaluations
 from models.spec import DiffusionSpec, SamplerKind, SamplerSpec, sampler_errors
 from models.spec.evaluation import EvaluationSpec, ExtractorKind, ScoreKind
@@ -41,8 +41,8 @@ def main() -> None:
                 }
                 if sampler_errors(spec, sampler) or results.find(**wanted):
                     continue
-                measured = {"steps": sampler.steps, "samples": SAMPLES, "fid": _fid(model, sampler)}
-                results.add({**wanted, **measured})
+                found = {"steps": sampler.steps, "samples": SAMPLES, "fid": _fid(model, sampler)}
+                results.add({**wanted, **found})
                 page.write("benchmarks.md", "samplers", _table(results.runs))
 
 
@@ -56,21 +56,18 @@ def _fid(model: checkpoints.LoadedCheckpoint, sampler: SamplerSpec) -> float:
     evaluation = EvaluationSpec(
         samples=SAMPLES, scores=(ScoreKind.FID,), extractor=ExtractorKind.CLASSIFIER, sampler=sampler
     )
-    spec = model.spec.model_copy(update={"evaluation": evaluation})
-    channels, resolution, _ = spec.data.image_shape
-    dataset = open_dataset(spec.dataset).at(resolution, channels)
-    return round(scorer_of(spec, dataset)(model.networks).scores["score/fid"], 2)
+    return round(measured(model, evaluation).scores["score/fid"], 2)
 
 
 def _table(runs: list[Run]) -> list[str]:
     lines = [
-        "| model | sampler |" + "".join(f" {count} |" for count in EVALUATIONS),
-        "|---|---|" + "--:|" * len(EVALUATIONS),
+        "| model | images shown | sampler |" + "".join(f" {count} |" for count in EVALUATIONS),
+        "|---|--:|---|" + "--:|" * len(EVALUATIONS),
     ]
-    for (preset, sampler), rows in groupby(runs, key=lambda run: (run["preset"], run["sampler"])):
+    for (preset, images, sampler), rows in groupby(runs, key=itemgetter("preset", "images", "sampler")):
         fids = {run["evaluations"]: run["fid"] for run in rows}
         cells = "".join(f" {fids.get(count, '')} |" for count in EVALUATIONS)
-        lines.append(f"| `{preset}` | `{sampler}` |{cells}")
+        lines.append(f"| `{preset}` | {images:,} | `{sampler}` |{cells}")
     return lines
 
 

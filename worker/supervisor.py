@@ -118,11 +118,11 @@ class Attempt:
             try:
                 start = start_of(assignment.job_id, self._resources)
                 command = self._command(start)
+                if not self._persist(lambda session: self._recorder.begin(session, start.step, start.images)):
+                    return
                 leftovers.give_up(assignment.job_id, assignment.attempt, self._resources)
             except Unavailable as error:
                 self._give_back(str(error))
-                return
-            if not self._persist(lambda session: self._recorder.begin(session, start.step, start.images)):
                 return
             trainer = TrainerProcess(command, start_trainer)
             watchdog = Watchdog(self._resources.settings.progress_timeout, start.step)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import case, delete, or_, select, update
 from sqlalchemy.orm import Session
 
-from service.records import events, unwanted
+from service.records import events
 from service.records.columns import Now, instant, shifted
 from service.records.events import EventType
 from service.records.status import HELD, JobStatus
@@ -63,9 +63,6 @@ def begin(session: Session, job_id: str, attempt: int, *, step: int, images: int
     """
     if not report(session, job_id, attempt, step=step, images=images):
         return False
-    pictures = select(Sample.artifact).where(Sample.job_id == job_id, Sample.step > (step or -1))
-    for artifact in session.scalars(pictures).all():
-        unwanted.add(session, artifact)
     for table in (Metric, Sample, JobEvent):
         session.execute(
             delete(table).where(table.job_id == job_id, table.step > (step or -1)), execution_options=_CORE

@@ -14,6 +14,7 @@ from service.records import datasets, jobs, leases, logs, metrics
 from service.records.status import JobStatus
 from service.records.tables import Dataset, Job
 from worker import lease as lease_module
+from worker import recorder
 from worker.failures import crash_error, failure
 from worker.resources import Resources
 from worker.supervisor import supervise
@@ -184,9 +185,10 @@ def test_a_job_whose_dataset_has_failed_fails_with_that_reason(
 
 @SQLITE
 def test_an_artifact_store_that_refuses_files_fails_the_job(
-    resources: Resources, create_job: Callable[..., str]
+    resources: Resources, create_job: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks when a full or read-only store leaves a job `running`, or its trainer alive."""
+    monkeypatch.setattr(recorder, "STORE_FOR", 3.0)
     job_id = create_job()
     # A file where the job's folder has to be: as root, permissions would stop nobody.
     resources.artifacts.put_bytes(b"", f"jobs/{job_id}")
