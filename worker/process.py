@@ -23,6 +23,7 @@ Event = dict[str, Any]
 TRAINER = (sys.executable, "-m", "worker.trainer")
 GROUP_PATIENCE = 2.0  # seconds for what the trainer had started to be gone, too
 STACKS_SIGNAL = signal.SIGUSR1
+STACKS_PATIENCE = 2.0
 MAX_LINE_BYTES = 4 * 1024 * 1024
 FIRST_LINES = 5000
 LAST_LINES = 1000
@@ -193,9 +194,10 @@ class TrainerProcess:
         return self._status
 
     def tell_where_it_stands(self) -> None:
-        """Have it write to its log what each of its threads is doing."""
+        """Have it write to its log what each of its threads is doing; it has two seconds."""
         if not self._exited():
             os.kill(self.pid, STACKS_SIGNAL)
+            self._wait_until_exited(STACKS_PATIENCE)  # what ends it right behind this signal is served first
 
     def _send(self, stdin: IO[bytes], command: Mapping[str, Any]) -> None:
         try:

@@ -2,13 +2,15 @@
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType
 
 MOVES = "moves"
 """The event's type. It is for the watchdog alone, and is not recorded."""
-EVERY = 1.0  # seconds
+TELL_EVERY = 1.0  # seconds
+LOOK_EVERY = 0.2
 
 
 @contextmanager
@@ -27,12 +29,13 @@ def pulse(emit: Callable[[dict[str, str]], None]) -> Iterator[None]:
 
 
 def _tell(thread: int, emit: Callable[[dict[str, str]], None], ending: threading.Event) -> None:
-    last = position(thread)
-    while not ending.wait(EVERY):
+    last, moved, told_at = position(thread), False, time.monotonic()
+    while not ending.wait(LOOK_EVERY):
         now = position(thread)
-        if now != last:
+        last, moved = now, moved or now != last
+        if moved and time.monotonic() - told_at >= TELL_EVERY:
             emit({"type": MOVES})
-        last = now
+            moved, told_at = False, time.monotonic()
 
 
 def position(thread: int) -> list[tuple[CodeType, int]]:

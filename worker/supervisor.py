@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 StartTrainer = Callable[[], Child]
 
 GRACE = 10.0  # seconds for a trainer to save a checkpoint when it is paused or its worker shuts down
-STACKS_PATIENCE = 2.0  # seconds for a trainer that hangs to write where it does
 EXIT_PATIENCE = 30.0  # seconds for a trainer that said its last word to free its device and exit
 RETRY_EVERY = 1.0
 STORE_AGAIN = 10.0  # seconds before a job is taken again whose store did not answer
@@ -50,10 +49,6 @@ class Ending(StrEnum):
     STOPPED = "stopped"  # this worker is shutting down
     HUNG = "hung"  # it stood still for too long
     LOST = "lost"  # the job is not this worker's any more
-
-
-PATIENCE = {Ending.STOPPED: GRACE, Ending.PAUSED: GRACE, Ending.HUNG: STACKS_PATIENCE}
-"""Seconds for a trainer to end by itself; no others are given any."""
 
 
 def supervise(
@@ -213,7 +208,7 @@ class Attempt:
         else:
             if ending is Ending.HUNG:
                 trainer.tell_where_it_stands()
-            exit_status = trainer.stop(PATIENCE.get(ending, 0.0))
+            exit_status = trainer.stop(GRACE if ending in (Ending.STOPPED, Ending.PAUSED) else 0)
             for event in trainer.remaining_events():
                 if ending is not Ending.LOST:
                     self._record(event)

@@ -118,7 +118,7 @@ def test_a_trainer_that_computes_without_a_word_is_let_be(
     """Breaks when an evaluation of an hour, which tells nothing, is taken for a deadlock."""
     job_id = create_job()
     compute = f"until = time.monotonic() + {2.5 * PATIENCE}\n"
-    compute += "    while time.monotonic() < until: sum(range(1000))\n"
+    compute += "    while time.monotonic() < until: sum(range(100000)), max(range(100000))\n"
     compute += "    trainer.emit(events, {'type': 'finished', 'step': 4, 'images': 32})"
     supervise(job_id, impatient, threading.Event(), trainer_that(compute))
     job = job_of(impatient, job_id)
@@ -136,13 +136,14 @@ def test_a_trainer_that_hangs_after_its_last_word_has_succeeded(
     assert job_of(impatient, job_id).status == JobStatus.SUCCEEDED
 
 
-def test_a_pulse_is_felt_while_code_runs_and_not_while_it_waits(
-    monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
-) -> None:
-    monkeypatch.setattr("worker.pulse.EVERY", 0.01)
+def test_a_pulse_is_felt_while_code_runs_and_not_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks when a run that gets on looks dead, or a deadlock looks alive."""
+    monkeypatch.setattr("worker.pulse.TELL_EVERY", 0.01)
+    monkeypatch.setattr("worker.pulse.LOOK_EVERY", 0.01)
     felt: list[dict[str, str]] = []
     with pulse(felt.append):
-        wait_until(lambda: len(felt) > 3, "a pulse of code that runs")
+        while len(felt) <= 3:  # the test's own limit ends it
+            sum(range(100000)), max(range(100000))
         until = len(felt) + 2  # on its way into the sleep
         time.sleep(0.5)
         assert len(felt) <= until
