@@ -1,4 +1,4 @@
-"""Every 3 s: brings back what a lost message or a lost worker left behind, from SQL alone.
+"""Brings back what a lost message or worker left behind, from SQL alone, every 3 s and when a lease runs out.
 
 Each look is made of conditional updates, so several reconcilers may run: a row goes to one of them.
 """
@@ -28,6 +28,7 @@ from service.settings import Settings, load_settings
 logger = logging.getLogger(__name__)
 
 EVERY = 3.0
+AT_LEAST = 0.1  # seconds between two looks, however many leases run out
 
 
 def reconcile(database: Database, publisher: Publisher) -> int:
@@ -54,6 +55,13 @@ def reconcile(database: Database, publisher: Publisher) -> int:
         "atelier.suspect": unsuspected,
     }
     return len(expired) + _publish_again(publisher, stale)
+
+
+def pause(database: Database) -> float:
+    """Seconds until the next look: a job whose worker has vanished waits for no more than its lease's end."""
+    with database.read() as session:
+        left = endings.next_end_of_a_lease(session)
+    return EVERY if left is None else min(max(left, AT_LEAST), EVERY)
 
 
 def clean(database: Database, artifacts: Artifacts, checkpoint_bytes: int | None) -> int:
@@ -83,22 +91,24 @@ def _publish_again(publisher: Publisher, stale: Mapping[str, Sequence[str]]) -> 
 
 
 def run(settings: Settings, stopping: threading.Event) -> None:
-    """Look every 3 s until told to stop; an outage of the database costs a look, and no more."""
+    """Look again and again until told to stop; an outage of the database costs a look, and no more."""
     database, publisher = Database(settings.database_url), Publisher(settings.redis_url)
     artifacts, over = Artifacts(settings.artifacts_url), 0
     logger.info("the reconciler runs")
     while not stopping.is_set():
+        seconds = EVERY
         try:
             if due := reconcile(database, publisher):
                 logger.info("%d messages were published again", due)
             before, over = over, clean(database, artifacts, settings.checkpoint_bytes)
             if over > before:
                 logger.warning("checkpoints that have to stay are %d bytes over the limit", over)
+            seconds = pause(database)
         except AtelierError as error:
             logger.warning("this look was skipped: %s", error)
         except Exception:
             logger.exception("this look failed")
-        stopping.wait(EVERY)
+        stopping.wait(seconds)
     publisher.close()
     database.close()
     logger.info("the reconciler has stopped")

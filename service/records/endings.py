@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, literal, null, or_, select, update
+from sqlalchemy import case, func, literal, null, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -143,6 +143,14 @@ def expire(session: Session, now: Now = None) -> list[str]:
             )
             requeued.append(job.id)
     return requeued
+
+
+def next_end_of_a_lease(session: Session) -> float | None:
+    """Seconds by the database's clock until the next lease runs out, were none renewed; None without any."""
+    ends, now = session.execute(
+        select(func.min(Job.lease_expires_at), clock()).where(Job.status.in_(HELD))
+    ).one()
+    return None if ends is None else (ends - now).total_seconds()
 
 
 def stale_queued(session: Session, now: Now = None) -> list[str]:

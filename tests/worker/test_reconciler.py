@@ -17,12 +17,13 @@ from sqlalchemy import update
 
 from service.artifacts import Artifacts
 from service.errors import Unavailable
-from service.records import checkpoints, datasets, evaluations, jobs, leases, retention, unwanted
+from service.records import checkpoints, datasets, endings, evaluations, jobs, leases, retention, unwanted
+from service.records.columns import clock, shifted
 from service.records.database import Database, migrate
 from service.records.status import JobStatus
 from service.records.tables import Dataset, Evaluation, ImageBatch, Job
 from service.settings import Settings
-from worker.reconciler import clean, reconcile, run
+from worker.reconciler import AT_LEAST, EVERY, clean, pause, reconcile, run
 from worker.resources import Resources
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -102,6 +103,26 @@ def test_a_job_whose_lease_ran_out_is_queued_and_published_at_once(
     assert found[lost].lost_leases == 1
     assert found[cancelled].status == JobStatus.CANCELLED
     assert waiting(broker)["train"] == 1
+
+
+def test_it_looks_again_when_the_next_lease_runs_out(
+    resources: Resources, create_job: Callable[..., str]
+) -> None:
+    """Breaks when a job whose worker has vanished waits for up to three seconds more than its lease."""
+    assert pause(resources.database) == EVERY
+    held, other, queued = create_job(), create_job(), create_job()
+    with resources.database.transaction() as session:
+        for job_id in (held, other):
+            assert leases.claim(session, job_id, "w") is not None
+    assert pause(resources.database) == EVERY
+    for seconds, least, most in ((2, 0.5, 2), (-5, AT_LEAST, AT_LEAST)):
+        age(resources, Job, held, lease_expires_at=shifted(clock(), seconds))
+        assert least <= pause(resources.database) <= most
+    with resources.database.transaction() as session:
+        endings.expire(session)
+    assert pause(resources.database) == EVERY
+    with resources.database.read() as session:
+        assert {jobs.get(session, job_id).status for job_id in (held, queued)} == {JobStatus.QUEUED}
 
 
 def test_two_reconcilers_publish_once(
