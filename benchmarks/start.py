@@ -1,6 +1,6 @@
 """How long a job waits from its POST to its first training step: with forked trainers, and with fresh ones.
 
-Run: python -m benchmarks.start [--rounds 10]
+Run: python -m benchmarks.start [--rounds 10] [--preset dcgan]
 """
 
 import json
@@ -23,7 +23,7 @@ from service.event_files import event_file_key
 from service.interruption import Interruption
 from service.local import Stack
 
-JOB: dict[str, Any] = {"dataset": "digits", "preset": "dcgan", "budget": {"steps": 5}, "log_every_steps": 1}
+JOB: dict[str, Any] = {"dataset": "digits", "budget": {"steps": 5}, "log_every_steps": 1}
 WAYS = {"forked": "True", "fresh": "False"}
 PARTS = ("POST to claim", "claim to settled", "settled to step 1", "POST to step 1")
 WORKERS = {"train": 1, "prepare": 1}
@@ -32,18 +32,19 @@ OVER = ("succeeded", "failed", "cancelled")
 Times = dict[str, float]
 
 
-def main(rounds: Annotated[int, typer.Option(help="Jobs of each way.")] = 10) -> None:
+def main(
+    rounds: Annotated[int, typer.Option(help="Jobs of each way.")] = 10,
+    preset: Annotated[str, typer.Option(help="Preset of the jobs.")] = "dcgan",
+) -> None:
     """Post jobs by turns to two stacks, one with the fork server and one without."""
     seconds: dict[str, list[Times]] = {way: [] for way in WAYS}
     with ExitStack() as running, Interruption() as interruption:
         stacks = {way: running.enter_context(stack(way, interruption)) for way in WAYS}
         for each in stacks.values():
-            start(
-                each
-            )  # prepares the dataset, trains the classifier, and waits for a server that still loads
+            start(each, preset)  # prepares the data, trains the classifier, waits for a server that loads
         for _ in range(rounds):
             for way, each in stacks.items():
-                seconds[way].append(start(each))
+                seconds[way].append(start(each, preset))
     for way, times in seconds.items():
         said = ", ".join(f"{part} {statistics.median(each[part] for each in times):.2f} s" for part in PARTS)
         print(f"{way}: {said}")
@@ -66,12 +67,12 @@ def stack(way: str, interruption: Interruption) -> Iterator[Stack]:
         yield running
 
 
-def start(stack: Stack) -> Times:
+def start(stack: Stack, preset: str) -> Times:
     """Post a job and wait for its end; how long it took to its first step, and to what lies before it."""
     headers = {"Authorization": f"Bearer {stack.key_file.read_text().strip()}"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=60, trust_env=False) as client:
         posted = time.time()
-        job = client.post("/v1/jobs", json=JOB).raise_for_status().json()
+        job = client.post("/v1/jobs", json=JOB | {"preset": preset}).raise_for_status().json()
         while job["status"] not in OVER:
             time.sleep(0.2)
             job = client.get(f"/v1/jobs/{job['id']}").raise_for_status().json()

@@ -133,7 +133,7 @@ def test_a_fork_is_this_process_s_child_and_a_stranger_to_everything_else(
 
         second.stop(BOUND)
         types = [event["type"] for event in second.remaining_events()]
-        assert types[-3:-1] == ["saved", "logged"], "SIGTERM is a checkpoint, as in a new interpreter"
+        assert {"saved", "stopped"} <= set(types), "SIGTERM is a checkpoint, as in a new interpreter"
     finally:
         server.stop()
 
@@ -156,14 +156,16 @@ def test_a_fork_exits_when_its_stdin_closes(
 
 
 def test_a_dead_server_costs_no_trainer_and_is_replaced(
-    server: ForkServer, command: Callable[..., dict[str, Any]]
+    server: ForkServer, command: Callable[..., dict[str, Any]], wait_until: Callable[..., None]
 ) -> None:
     """Breaks when a server that was killed takes runs of hours with it, or no trainer starts ever after."""
     trainer = TrainerProcess(command(out="first", **ENDLESS), server.start_trainer)
     told(trainer, until="progress")
     killed = server.pid
     assert killed is not None
-    os.kill(killed, signal.SIGKILL)
+    dead = psutil.Process(killed)
+    dead.kill()
+    wait_until(lambda: is_gone(dead), "the server's end")
     assert told(trainer, until="progress"), "the trainer went with its server"
     following = server.start_trainer()
     assert isinstance(following, Fork)
