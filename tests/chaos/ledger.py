@@ -34,6 +34,7 @@ class Ledger:
     accepted: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._over: set[str] = set()  # need no more asking while others train
         self._before = {job["id"] for job in self._all("/v1/jobs")}
 
     def submit(self, seed: int, patience: float = 90.0) -> str:
@@ -65,16 +66,21 @@ class Ledger:
         return dict(reply.json()) if reply.is_success else None
 
     def open_jobs(self) -> list[dict[str, Any]]:
-        found = (self.job(job_id) for job_id in self.accepted)
-        return [job for job in found if job is not None and job["status"] not in OVER]
+        """Those that were not over when they last were asked for; without what the API did not tell."""
+        found = [job for job_id in self._unsettled() if (job := self.job(job_id)) is not None]
+        self._over.update(job["id"] for job in found if job["status"] in OVER)
+        return [job for job in found if job["status"] not in OVER]
 
     def wait(self, seconds: float) -> None:
         """Until every job is over."""
         deadline = time.monotonic() + seconds
-        while any((self.job(job_id) or {}).get("status") not in OVER for job_id in self.accepted):
+        while self.open_jobs() or self._unsettled():
             if time.monotonic() > deadline:
                 raise AssertionError(f"not over within {seconds} s: {self.open_jobs()}")
             time.sleep(1.0)
+
+    def _unsettled(self) -> list[str]:
+        return [job_id for job_id in self.accepted if job_id not in self._over]
 
     def check(self) -> list[str]:
         """Every broken promise, in words; the jobs must be over.
