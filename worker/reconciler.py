@@ -1,4 +1,4 @@
-"""Brings back what a lost message or worker left behind, from SQL alone, every 3 s and when a lease runs out.
+"""Brings back what a lost message or worker left behind, from SQL alone, every 3 s and when a job is due.
 
 Each look is made of conditional updates, so several reconcilers may run: a row goes to one of them.
 """
@@ -28,7 +28,7 @@ from service.settings import Settings, load_settings
 logger = logging.getLogger(__name__)
 
 EVERY = 3.0
-AT_LEAST = 0.1  # seconds between two looks, however many leases run out
+AT_LEAST = 0.1  # seconds between two looks, however many jobs are due
 
 
 def reconcile(database: Database, publisher: Publisher) -> int:
@@ -58,9 +58,9 @@ def reconcile(database: Database, publisher: Publisher) -> int:
 
 
 def pause(database: Database) -> float:
-    """Seconds until the next look: a job whose worker has vanished waits for no more than its lease's end."""
+    """Seconds until the next look: no job waits for it that is due, its lease run out or its backoff over."""
     with database.read() as session:
-        left = endings.next_end_of_a_lease(session)
+        left = endings.next_due(session)
     return EVERY if left is None else min(max(left, AT_LEAST), EVERY)
 
 

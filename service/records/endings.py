@@ -1,7 +1,7 @@
 """How an attempt at a job ends, and what becomes of jobs whose worker or message was lost."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import case, func, literal, null, or_, select, update
@@ -145,12 +145,13 @@ def expire(session: Session, now: Now = None) -> list[str]:
     return requeued
 
 
-def next_end_of_a_lease(session: Session) -> float | None:
-    """Seconds by the database's clock until the next lease runs out, were none renewed; None without any."""
-    ends, now = session.execute(
-        select(func.min(Job.lease_expires_at), clock()).where(Job.status.in_(HELD))
-    ).one()
-    return None if ends is None else (ends - now).total_seconds()
+def next_due(session: Session) -> float | None:
+    """Seconds by the database's clock until `expire` or `stale_queued` finds a job, if nothing else comes."""
+    ends = select(func.min(Job.lease_expires_at)).where(Job.status.in_(HELD)).scalar_subquery()
+    published = select(func.min(Job.published_at)).where(Job.status == JobStatus.QUEUED).scalar_subquery()
+    lease_ends, last_rung, now = session.execute(select(ends, published, clock())).one()
+    again = None if last_rung is None else last_rung + timedelta(seconds=REPUBLISH_SECONDS)
+    return min(((due - now).total_seconds() for due in (lease_ends, again) if due), default=None)
 
 
 def stale_queued(session: Session, now: Now = None) -> list[str]:
@@ -190,8 +191,8 @@ def _held(session: Session, job_id: str, attempt: int) -> Job | None:
 
 
 def backoff(times: int) -> float:
-    """Seconds before the next try: none the first time, then longer and longer."""
-    return min(2.0 ** (times - 1), LONGEST_BACKOFF) if times > 1 else 0.0
+    """Seconds before the next try: none the first time, then one, two, four, and so on."""
+    return min(2.0 ** (times - 2), LONGEST_BACKOFF) if times > 1 else 0.0
 
 
 def _requeue(session: Session, job: Job, reason: str, moment: ColumnElement[datetime], wait: float) -> None:

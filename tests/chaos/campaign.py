@@ -95,6 +95,7 @@ class Campaign:
         trainer = self.deployment.trainer_of(name) if name else None
         if name is None or trainer is None:
             return None
+        job = self.ledger.job(job["id"]) or job  # seconds may have passed
         began = time.monotonic()
         if kind == "trainer":
             if self._killed_at.get(job["id"], "none yet") == job["last_checkpoint"]:

@@ -105,24 +105,29 @@ def test_a_job_whose_lease_ran_out_is_queued_and_published_at_once(
     assert waiting(broker)["train"] == 1
 
 
-def test_it_looks_again_when_the_next_lease_runs_out(
+def test_it_looks_again_when_a_lease_runs_out_or_a_backoff_is_over(
     resources: Resources, create_job: Callable[..., str]
 ) -> None:
-    """Breaks when a job whose worker has vanished waits for up to three seconds more than its lease."""
-    assert pause(resources.database) == EVERY
-    held, other, queued = create_job(), create_job(), create_job()
-    with resources.database.transaction() as session:
-        for job_id in (held, other):
+    """Breaks when a job whose worker or trainer was lost waits up to three seconds more than it has to."""
+    database = resources.database
+    assert pause(database) == EVERY
+    held, crashed, queued = create_job(), create_job(), create_job()
+    with database.transaction() as session:
+        for job_id in (held, crashed):
             assert leases.claim(session, job_id, "w") is not None
-    assert pause(resources.database) == EVERY
+    assert pause(database) == EVERY
     for seconds, least, most in ((2, 0.5, 2), (-5, AT_LEAST, AT_LEAST)):
         age(resources, Job, held, lease_expires_at=shifted(clock(), seconds))
-        assert least <= pause(resources.database) <= most
-    with resources.database.transaction() as session:
-        endings.expire(session)
-    assert pause(resources.database) == EVERY
-    with resources.database.read() as session:
-        assert {jobs.get(session, job_id).status for job_id in (held, queued)} == {JobStatus.QUEUED}
+        assert least <= pause(database) <= most
+    with database.transaction() as session:
+        assert endings.expire(session) == [held]
+        jobs.get(session, crashed).failures = 1
+        session.flush()
+        assert endings.crashed(session, crashed, 1, {"message": "killed"})
+    assert AT_LEAST < pause(database) <= endings.backoff(2) == 1
+    with database.read() as session:
+        statuses = {jobs.get(session, job_id).status for job_id in (held, crashed, queued)}
+        assert statuses == {JobStatus.QUEUED}
 
 
 def test_two_reconcilers_publish_once(
