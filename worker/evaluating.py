@@ -2,9 +2,8 @@
 
 import logging
 import tempfile
-import threading
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,13 +22,13 @@ from worker import classifiers
 from worker.devices import resolve_device
 from worker.failures import failure
 from worker.recorder import bare_scores
+from worker.renewal import Renewal
 from worker.resources import Resources
 from worker.stored_weights import weights
 from worker.supervisor import worker_name
 
 logger = logging.getLogger(__name__)
 
-RENEW_EVERY = 20.0
 HINT = "The preparing worker's log has the traceback."
 MEMORY_HINT = "Ask for fewer samples, or give the preparing worker more memory."
 
@@ -54,7 +53,7 @@ def evaluate(resources: Resources) -> None:
     if claim is None:
         return
     try:
-        with Renewal(resources.database, claim):
+        with Renewal(f"evaluation {claim.evaluation_id}", lambda: renew(resources.database, claim)):
             measured = measure(claim, resources)
     except Unavailable as error:
         logger.warning("evaluation %s: attempt %d is given up: %s", claim.evaluation_id, claim.attempt, error)
@@ -99,35 +98,10 @@ def measure(claim: Claim, resources: Resources) -> Measurement:
     return Scorer(spec, images, extractor, ema=spec.ema is not None, device=device)(loaded.networks)
 
 
-class Renewal:
-    """Keeps the lease from a thread of its own for as long as the `with` block runs."""
-
-    def __init__(self, database: Database, claim: Claim) -> None:
-        self._database = database
-        self._claim = claim
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._keep, daemon=True, name=f"lease-{claim.evaluation_id}")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._thread.join()
-
-    def _keep(self) -> None:
-        while not self._closing.wait(RENEW_EVERY):
-            try:
-                with self._database.transaction() as session:
-                    held = evaluations.renew(session, self._claim.evaluation_id, self._claim.attempt)
-            except Unavailable as error:
-                logger.warning(
-                    "evaluation %s: the lease was not renewed: %s", self._claim.evaluation_id, error
-                )
-            else:
-                if not held:
-                    return  # another worker has it; what is measured here is refused when it is recorded
+def renew(database: Database, claim: Claim) -> bool:
+    """False when another worker has it; what is measured here is refused when it is recorded."""
+    with database.transaction() as session:
+        return bool(evaluations.renew(session, {claim.evaluation_id: claim.attempt}))
 
 
 def _claim(database: Database) -> Claim | None:

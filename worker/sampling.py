@@ -1,21 +1,25 @@
-"""Makes the queued images: one thread takes them in turn, whoever rang for them."""
+"""Makes the queued images in merged batches: one thread takes them in turn, whoever rang for them."""
 
 import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
+
+import torch
 
 from models.checkpoints import LoadedCheckpoint, load
+from models.out_of_memory import is_out_of_memory
 from models.sampling import generate, labels_of
 from models.sampling.pictures import encode, grid, picture
 from models.spec import DiffusionSpec, SamplerSpec
-from service.errors import Unavailable
 from service.queue import images_channel
 from service.records import checkpoints, images
+from worker.batching import Order, Share, next_batch
 from worker.devices import resolve_device
 from worker.failures import failure
+from worker.renewal import Renewal
 from worker.resources import Resources
 from worker.stored_weights import weights
 from worker.supervisor import worker_name
@@ -23,23 +27,15 @@ from worker.supervisor import worker_name
 logger = logging.getLogger(__name__)
 
 KEPT_CHECKPOINTS = 3
-RENEW_EVERY = 20.0
+BATCH = 32  # images made at a time: what comes meanwhile waits no longer than they take
+WINDOW = 0.002  # seconds in which requests that come together are gathered, while no others are made
+CLAIMED = 16  # requests claimed at a time, so that another worker finds some as well
+HELD = 64  # requests in the making
 MEMORY_HINT = "Ask for fewer images at a time, or give the sampling worker more memory."
 
 
-class Claim(NamedTuple):
-    """A claimed row of images: what to make, and from which stored weights."""
-
-    image_id: str
-    attempt: int
-    checkpoint_id: str
-    artifact: str
-    sha256: str
-    request: dict[str, Any]
-
-
 class Superseded(Exception):
-    """The lease on the row was lost: another worker makes these images."""
+    """Nobody waits any more for the images that are being made."""
 
 
 class Sampler:
@@ -50,6 +46,7 @@ class Sampler:
         self._stopping = stopping
         self._device = resolve_device(resources.settings.device)
         self._loaded: OrderedDict[str, LoadedCheckpoint] = OrderedDict()
+        self._size = BATCH
         self._rung = threading.Event()
         self._busy = threading.Lock()
 
@@ -65,98 +62,154 @@ class Sampler:
                 self._busy.release()
 
     def _make_all(self) -> None:
-        while not self._stopping.is_set() and (claim := self._claim()) is not None:
+        """Make what is queued and what is asked for meanwhile, batch by batch, each kind in its turn."""
+        orders: list[Order] = []
+        with Renewal("images", lambda: self._renew(orders)):
+            while not self._stopping.is_set():
+                self._admit(orders)
+                if not orders:
+                    return
+                batch = next_batch(orders, self._size)
+                self._make(batch)
+                alike = {share.order for share in batch}
+                orders.sort(key=lambda order: order in alike)  # the other kinds come first now
+                self._deliver([order for order in alike if not order.left and not order.lost])
+                orders[:] = [order for order in orders if order.left and not order.lost]
+
+    def _admit(self, orders: list[Order]) -> None:
+        """Take what waits; the first request to come is given a moment in which others join it."""
+        if not orders:
+            if not self._claim(orders, 1):
+                return
+            time.sleep(WINDOW)
+        while len(orders) < HELD and self._claim(orders, CLAIMED) == CLAIMED:
+            pass
+
+    def _claim(self, orders: list[Order], limit: int) -> int:
+        with self._resources.database.transaction() as session:
+            claimed = [
+                Order(row.id, row.attempt, row.request, checkpoints.get(session, row.checkpoint_id))
+                for row in images.claim(session, worker_name(), limit)
+            ]
+        orders.extend(order for order in claimed if self._is_ready(order))
+        return len(claimed)
+
+    def _is_ready(self, order: Order) -> bool:
+        """Whether its network is loaded; where that fails, so does the order."""
+        try:
+            loaded = self._load(order)
+            order.sampler = effective_sampler(loaded, order.request.get("sampler"))
+            order.labels = order.request.get("labels") or labels_of(loaded.spec, order.seeds)
+        except Exception as error:
+            logger.exception("images %s cannot be made", order.image_id)
+            self._fail([order], error)
+            return False
+        return True
+
+    def _make(self, batch: list[Share]) -> None:
+        """Make the images of one batch; an error fails all of its orders."""
+        orders = [share.order for share in batch]
+
+        def progress(_done: int, _total: int) -> None:
+            if all(order.lost for order in orders):
+                raise Superseded
+
+        try:
+            loaded = self._load(orders[0])
+            labels = [label for order, start, stop in batch for label in (order.labels or [])[start:stop]]
+            made = generate(
+                loaded.networks,
+                loaded.spec,
+                [seed for order, start, stop in batch for seed in order.seeds[start:stop]],
+                sampler=orders[0].sampler,
+                labels=labels or None,
+                progress=progress,
+            )
+        except Superseded:
+            return
+        except Exception as error:
+            images_in_it = sum(share.stop - share.start for share in batch)
+            if is_out_of_memory(error) and images_in_it > 1:
+                self._size = images_in_it // 2
+                logger.warning("%d images at a time are too many; from now on %d", images_in_it, self._size)
+                return
+            logger.exception("images %s could not be made", [order.image_id for order in orders])
+            self._fail(orders, error)
+            return
+        for share in batch:
+            count = share.stop - share.start
+            share.order.made.extend(made[:count])
+            made = made[count:]
+
+    def _deliver(self, orders: list[Order]) -> None:
+        """Store the images of orders that are made, and say so."""
+        results = {}
+        for order in orders:
             try:
-                result = self._make(claim)
-            except Superseded:
-                logger.warning("images %s: another worker makes them", claim.image_id)
-                continue
+                results[order] = self._store(order)
             except Exception as error:
-                logger.exception("images %s could not be made", claim.image_id)
-                hint = "The sampling worker's log has the traceback."
-                self._fail(claim, failure(error, code="sampling_failed", hint=hint, memory_hint=MEMORY_HINT))
-            else:
-                self._finish(claim, result)
-            # Routes that wait look into SQL when this rings, so it rings after the row says how it ended.
-            self._resources.publisher.announce(images_channel(claim.image_id))
-
-    def _claim(self) -> Claim | None:
+                logger.exception("images %s could not be stored", order.image_id)
+                self._fail([order], error)
         with self._resources.database.transaction() as session:
-            row = images.claim_next(session, worker_name())
-            if row is None:
-                return None
-            stored = checkpoints.get(session, row.checkpoint_id)
-            return Claim(row.id, row.attempt, stored.id, stored.artifact, stored.sha256, row.request)
+            for order, result in results.items():
+                images.finish(session, order.image_id, order.attempt, result)
+        self._announce(list(results))
 
-    def _finish(self, claim: Claim, result: dict[str, Any]) -> None:
+    def _fail(self, orders: list[Order], error: Exception) -> None:
+        hint = "The sampling worker's log has the traceback."
+        reason = failure(error, code="sampling_failed", hint=hint, memory_hint=MEMORY_HINT)
         with self._resources.database.transaction() as session:
-            images.finish(session, claim.image_id, claim.attempt, result)
+            for order in orders:
+                images.fail(session, order.image_id, order.attempt, reason)
+                order.lost = True
+        self._announce(orders)
 
-    def _fail(self, claim: Claim, error: dict[str, str]) -> None:
-        with self._resources.database.transaction() as session:
-            images.fail(session, claim.image_id, claim.attempt, error)
+    def _announce(self, orders: list[Order]) -> None:
+        """Routes that wait look into SQL when this rings, so it rings after the row says how it ended."""
+        for order in orders:
+            self._resources.publisher.announce(images_channel(order.image_id))
 
-    def _make(self, claim: Claim) -> dict[str, Any]:
-        """Generate, encode and store; the result names the artifacts."""
-        loaded, seeds, kind = self._load(claim), claim.request["seeds"], claim.request["format"]
-        sampler = effective_sampler(loaded, claim.request.get("sampler"))
-        labels = claim.request.get("labels") or labels_of(loaded.spec, seeds)
-        made = generate(
-            loaded.networks,
-            loaded.spec,
-            seeds,
-            sampler=sampler,
-            labels=labels,
-            progress=self._renewal(claim),
-        )
-        text = {"checkpoint": claim.checkpoint_id}
-        if sampler is not None:
-            text["sampler"] = sampler.model_dump_json()
+    def _store(self, order: Order) -> dict[str, Any]:
+        """Encode and store an order's images; the result names the artifacts."""
+        kind, seeds, labels = order.request["format"], order.seeds, order.labels
+        text = {"checkpoint": order.checkpoint.id}
+        if order.sampler is not None:
+            text["sampler"] = order.sampler.model_dump_json()
         store = self._resources.artifacts.put_bytes
         data = []
-        for index, (image, seed) in enumerate(zip(made, seeds, strict=True)):
-            key = f"images/{claim.image_id}/{index}.{kind}"
+        for index, (image, seed) in enumerate(zip(order.made, seeds, strict=True)):
+            key = f"images/{order.image_id}/{index}.{kind}"
             label = None if labels is None else labels[index]
-            store(
-                encode(picture(image), kind, {**text, **told([seed], None if label is None else [label])}),
-                key,
-            )
+            own = told([seed], None if label is None else [label])
+            store(encode(picture(image), kind, {**text, **own}), key)
             data.append({"index": index, "seed": seed, "label": label, "artifact": key})
         grid_key = None
-        if len(seeds) > 1 or claim.request.get("layout") == "grid":
-            grid_key = f"images/{claim.image_id}/grid.{kind}"
-            store(encode(grid(made), kind, {**text, **told(seeds, labels)}), grid_key)
+        if len(seeds) > 1 or order.request.get("layout") == "grid":
+            grid_key = f"images/{order.image_id}/grid.{kind}"
+            together = grid(torch.stack(order.made))
+            store(encode(together, kind, {**text, **told(seeds, labels)}), grid_key)
         return {"data": data, "grid": grid_key}
 
-    def _load(self, claim: Claim) -> LoadedCheckpoint:
-        # By content: a step that was trained again keeps its id.
-        if claim.sha256 not in self._loaded:
-            path = weights(self._resources.artifacts, claim.artifact, claim.sha256)
-            self._loaded[claim.sha256] = load(path, device=self._device)
+    def _load(self, order: Order) -> LoadedCheckpoint:
+        sha256 = order.checkpoint.sha256  # by content: a step that was trained again keeps its id
+        if sha256 not in self._loaded:
+            path = weights(self._resources.artifacts, order.checkpoint.artifact, sha256)
+            self._loaded[sha256] = load(path, device=self._device)
             if len(self._loaded) > KEPT_CHECKPOINTS:
                 self._loaded.popitem(last=False)
-        self._loaded.move_to_end(claim.sha256)
-        return self._loaded[claim.sha256]
+        self._loaded.move_to_end(sha256)
+        return self._loaded[sha256]
 
-    def _renewal(self, claim: Claim) -> Callable[[int, int], None]:
-        """Keeps the lease while the images are made, and ends their making once it is lost."""
-        renewed = time.monotonic()
-
-        def renew(done: int, total: int) -> None:
-            nonlocal renewed
-            if time.monotonic() - renewed < RENEW_EVERY:
-                return
-            renewed = time.monotonic()
-            try:
-                with self._resources.database.transaction() as session:
-                    held = images.renew(session, claim.image_id, claim.attempt)
-            except Unavailable as error:
-                logger.warning("images %s: the lease was not renewed: %s", claim.image_id, error)
-            else:
-                if not held:
-                    raise Superseded(claim.image_id)
-
-        return renew
+    def _renew(self, orders: list[Order]) -> bool:
+        """Called from a thread of its own: keeps the leases, and marks what is lost."""
+        held = {order.image_id: order.attempt for order in list(orders)}
+        if held:
+            with self._resources.database.transaction() as session:
+                ours = images.renew(session, held)
+            for order in list(orders):
+                if order.image_id in held and order.image_id not in ours:
+                    order.lost = order.left > 0  # else it is just being delivered
+        return True
 
 
 def effective_sampler(loaded: LoadedCheckpoint, wanted: dict[str, Any] | None) -> SamplerSpec | None:

@@ -16,6 +16,7 @@ _requests = Requests(
     },
 )
 create = _requests.create
+claim = _requests.claim
 claim_next = _requests.claim_next
 renew = _requests.renew
 finish = _requests.finish

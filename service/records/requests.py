@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Update, select, update
+from sqlalchemy import Update, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from service.records.columns import Now, instant, shifted
 from service.records.status import RequestStatus
 from service.records.tables import Requested
 
-# Long enough for a large batch on a CPU between two renewals.
-LEASE_SECONDS = 120.0
+LEASE_SECONDS = 15.0  # as a job's: whoever holds one renews it from a thread of its own
 REPUBLISH_SECONDS = 15.0
 MAX_ATTEMPTS = 3
 
@@ -37,18 +36,22 @@ class Requests(Generic[Row]):
 
     def claim_next(self, session: Session, worker: str, now: Now = None) -> Row | None:
         """Makes the oldest queued row this worker's, as its next attempt; None if nothing waits."""
+        return next(iter(self.claim(session, worker, 1, now)), None)
+
+    def claim(self, session: Session, worker: str, limit: int, now: Now = None) -> list[Row]:
+        """Makes the oldest queued rows this worker's, at most `limit`; returns them, the oldest first."""
         table, moment = self._table, instant(now)
         oldest = (
             select(table.id)
             .where(table.status == RequestStatus.QUEUED)
             .order_by(table.id)
-            .limit(1)
+            .limit(limit)
             .with_for_update(skip_locked=True)
-            .scalar_subquery()
+            .cte("oldest")  # a subquery would be evaluated, and would lock rows, for each row of the table
         )
-        claimed: Row | None = session.scalar(
+        claimed = session.scalars(
             update(table)
-            .where(table.id == oldest, table.status == RequestStatus.QUEUED)
+            .where(table.id.in_(select(oldest.c.id)), table.status == RequestStatus.QUEUED)
             .values(
                 status=RequestStatus.RUNNING,
                 attempt=table.attempt + 1,
@@ -59,11 +62,18 @@ class Requests(Generic[Row]):
             .returning(table),
             execution_options=_CORE,
         )
-        return claimed
+        return sorted(claimed, key=lambda row: row.id)
 
-    def renew(self, session: Session, id_: str, attempt: int, now: Now = None) -> bool:
-        """Extends the lease; False: the row is no longer this attempt's."""
-        return self._write(session, id_, attempt, {"lease_expires_at": shifted(instant(now), LEASE_SECONDS)})
+    def renew(self, session: Session, held: Mapping[str, int], now: Now = None) -> set[str]:
+        """Extends the leases on the rows of these attempts, by id; returns those that still are theirs."""
+        table = self._table
+        mine = tuple_(table.id, table.attempt).in_(list(held.items()))
+        extended = (
+            update(table)
+            .where(mine, table.status == RequestStatus.RUNNING)
+            .values(lease_expires_at=shifted(instant(now), LEASE_SECONDS))
+        )
+        return set(self._ids(session, extended))
 
     def finish(
         self, session: Session, id_: str, attempt: int, result: Mapping[str, Any], now: Now = None

@@ -12,8 +12,9 @@ from service.records.events import EventType
 from service.records.merit import merit
 from service.records.status import JobStatus, RequestStatus
 from service.records.tables import Evaluation
-from worker import evaluating
+from worker import evaluating, renewal
 from worker.evaluating import evaluate
+from worker.renewal import Renewal
 from worker.resources import Resources
 from worker.supervisor import supervise
 
@@ -112,7 +113,7 @@ def test_a_lease_is_kept_for_as_long_as_it_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Breaks when an evaluation of minutes is taken for one whose worker has vanished."""
-    monkeypatch.setattr(evaluating, "RENEW_EVERY", 0.02)
+    monkeypatch.setattr(renewal, "RENEW_EVERY", 0.02)
     with resources.database.transaction() as session:
         evaluation_id = evaluations.create(session, create_checkpoint(), OWN).id
     with resources.database.transaction() as session:
@@ -121,11 +122,14 @@ def test_a_lease_is_kept_for_as_long_as_it_takes(
         before = row.lease_expires_at
     claim = evaluating.Claim(evaluation_id, row.attempt, "", "", "digits", OWN)
 
+    def renew() -> bool:
+        return evaluating.renew(resources.database, claim)
+
     def renewed() -> bool:
         with resources.database.read() as session:
             return evaluations.get(session, evaluation_id).lease_expires_at != before
 
-    with evaluating.Renewal(resources.database, claim):
+    with Renewal("this evaluation", renew):
         wait_until(renewed, "a renewed lease")
 
 

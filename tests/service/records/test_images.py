@@ -37,11 +37,11 @@ def test_a_batch_is_queued_claimed_and_finished(database: Database, new_batch) -
         "w1",
     )
     with database.transaction() as session:
-        assert images.renew(session, batch.id, 1)
+        assert images.renew(session, {batch.id: 1, "img_other": 1}) == {batch.id}
         assert images.finish(session, batch.id, 1, {"data": [{"index": 0}]})
         assert not images.finish(session, batch.id, 1, {"data": []})
         assert not images.fail(session, batch.id, 1, {})
-        assert not images.renew(session, batch.id, 1)
+        assert not images.renew(session, {batch.id: 1})
     with database.read() as session:
         read = images.get(session, batch.id)
     assert (read.status, read.result, read.error) == (RequestStatus.SUCCEEDED, {"data": [{"index": 0}]}, None)
@@ -91,7 +91,7 @@ def test_a_vanished_worker_is_replaced_and_can_write_no_more(database: Database,
         assert again is not None
         assert again.attempt == 2
         assert not images.finish(session, batch.id, 1, {})
-        assert not images.renew(session, batch.id, 1)
+        assert not images.renew(session, {batch.id: 1})
 
 
 def test_a_batch_whose_workers_keep_vanishing_fails_with_advice(database: Database, new_batch, at) -> None:
