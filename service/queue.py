@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -16,6 +16,8 @@ import redis.asyncio
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from service import bells
+from service.bells import Bell
 from service.errors import Invalid, Unavailable
 
 # Every task, and the queue of the workers that take it.
@@ -28,16 +30,10 @@ TASKS: Mapping[str, str] = {
     "atelier.evaluate": "prepare",
     "atelier.suspect": "prepare",
 }
-SOCKET_SECONDS = 1.0
+SOCKET_SECONDS = bells.SOCKET_SECONDS
 REPLY_SECONDS = 60
 _REPLY_PREFIX = "atelier:reply:"
 _UNREACHABLE = (redis.RedisError, OperationalError, OSError)
-
-
-class Bell(Protocol):
-    """Rings when something was announced on a channel since the last call."""
-
-    async def __call__(self, timeout: float) -> bool: ...
 
 
 class Publisher:
@@ -45,6 +41,7 @@ class Publisher:
 
     def __init__(self, redis_url: str) -> None:
         self._url = client_url(redis_url)
+        self._bells = bells.Bells(self._url)
         # Celery's default fixup imports the worker's side of Celery.
         self._celery = Celery("atelier", broker=broker_url(redis_url), fixups=[], set_as_current=False)
         self._celery.conf.update(
@@ -102,40 +99,18 @@ class Publisher:
     def announce(self, channel: str, message: str = "") -> bool:
         """Wakes whoever listens on the channel; False if Redis is away."""
         try:
-            self._redis.publish(channel, message)
+            self._redis.publish(bells.PREFIX + channel, message)
         except _UNREACHABLE:
             return False
         return True
 
-    @contextlib.asynccontextmanager
-    async def listen(self, channel: str) -> AsyncIterator[Bell]:
-        """Listens from here on, so that what is announced between two waits is not missed.
+    def listen(self, channel: str) -> contextlib.AbstractAsyncContextManager[Bell]:
+        """Listens from here on, so that what is announced between two waits is not missed."""
+        return self._bells.listen(channel)
 
-        With Redis away the bell never rings and each wait lasts its whole timeout: look at SQL between waits.
-        """
-        async with contextlib.AsyncExitStack() as stack:
-            client = await stack.enter_async_context(self._client(SOCKET_SECONDS))
-            subscription: Any = await stack.enter_async_context(client.pubsub(ignore_subscribe_messages=True))
-            try:
-                await subscription.subscribe(channel)
-            except _UNREACHABLE:
-                subscription = None
-
-            async def bell(timeout: float) -> bool:
-                nonlocal subscription
-                deadline = asyncio.get_running_loop().time() + timeout
-                while (left := deadline - asyncio.get_running_loop().time()) > 0:
-                    if subscription is None:
-                        await asyncio.sleep(left)
-                        break
-                    try:
-                        if await subscription.get_message(timeout=left) is not None:
-                            return True
-                    except _UNREACHABLE:
-                        subscription = None
-                return False
-
-            yield bell
+    async def close_bells(self) -> None:
+        """To be awaited in the event loop that has listened, before it ends."""
+        await self._bells.close()
 
     def check(self) -> None:
         """Raises `Unavailable` unless Redis answers."""
@@ -160,12 +135,12 @@ class Publisher:
 
 def images_channel(image_id: str) -> str:
     """Where it is announced that a batch of images is done."""
-    return f"atelier:images:{image_id}"
+    return f"images:{image_id}"
 
 
 def evaluations_channel(evaluation_id: str) -> str:
     """Where it is announced that an evaluation is done."""
-    return f"atelier:evaluations:{evaluation_id}"
+    return f"evaluations:{evaluation_id}"
 
 
 def reply(redis_url: str, reply_to: str, answer: Mapping[str, Any]) -> bool:

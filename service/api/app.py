@@ -110,6 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _closing(app: FastAPI) -> AsyncIterator[None]:
     yield
+    await app.state.parts.publisher.close_bells()
     app.state.parts.publisher.close()
     app.state.parts.database.close()
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
-from service.queue import Bell
+from service.bells import Bell
 
 Seen = TypeVar("Seen")
 
