@@ -138,6 +138,12 @@ class Settings(BaseSettings):
         description="How many bytes all checkpoints may take together; beyond it the oldest go. The best, "
         "the newest two and the pinned of every job stay even so. Default: no limit.",
     )
+    images_kept_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="How long images are kept once they are made, in seconds; then they and their files are "
+        "deleted. Their seeds make them again. Default: as long as their checkpoint.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least severe log message that is written."
     )

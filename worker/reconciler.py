@@ -64,9 +64,19 @@ def pause(database: Database) -> float:
     return EVERY if left is None else min(max(left, AT_LEAST), EVERY)
 
 
-def clean(database: Database, artifacts: Artifacts, checkpoint_bytes: int | None) -> int:
-    """Delete checkpoints beyond the limit, and files that were given up; returns the bytes still over it."""
+def clean(
+    database: Database,
+    artifacts: Artifacts,
+    checkpoint_bytes: int | None,
+    images_kept_seconds: float | None = None,
+) -> int:
+    """Delete checkpoints beyond the limit, images that were kept long enough, and files that were given up.
+
+    Returns the bytes that are still over the limit.
+    """
     with database.transaction() as session:
+        if images_kept_seconds is not None:
+            images.expire(session, images_kept_seconds)
         over = retention.fit(session, checkpoint_bytes)
         prefixes = unwanted.oldest(session)
     for prefix in prefixes:
@@ -94,13 +104,14 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     """Look again and again until told to stop; an outage of the database costs a look, and no more."""
     database, publisher = Database(settings.database_url), Publisher(settings.redis_url)
     artifacts, over = Artifacts(settings.artifacts_url), 0
+    limits = settings.checkpoint_bytes, settings.images_kept_seconds
     logger.info("the reconciler runs")
     while not stopping.is_set():
         seconds = EVERY
         try:
             if due := reconcile(database, publisher):
                 logger.info("%d messages were published again", due)
-            before, over = over, clean(database, artifacts, settings.checkpoint_bytes)
+            before, over = over, clean(database, artifacts, *limits)
             if over > before:
                 logger.warning("checkpoints that have to stay are %d bytes over the limit", over)
             seconds = pause(database)

@@ -78,8 +78,10 @@ async def create_images(
                 lambda seen: seen.status in OVER,
                 wish.wait_seconds,
             )
+            if batch.status not in OVER and idempotency.key is None and await request.is_disconnected():
+                batch = await run_in_threadpool(_cancel, database, batch.id)
     headers = {} if wish.applied is None else {"Preference-Applied": wish.applied}
-    if batch.status == RequestStatus.FAILED:
+    if batch.status in (RequestStatus.FAILED, RequestStatus.CANCELLED):
         raise _failure(batch)
     if batch.status == RequestStatus.SUCCEEDED and wants_picture:
         return await run_in_threadpool(_picture, request, artifacts, batch, links, headers)
@@ -96,6 +98,17 @@ async def create_images(
 )
 def get_images(image_id: str, database: Database, links: Links) -> ImageBatchReply:
     return _reply(_read(database, image_id), links)
+
+
+@router.post(
+    "/images/{image_id}/cancel",
+    operation_id="cancelImages",
+    summary="Cancel images that are not made yet",
+    responses=responses(404, s409="The images are made, or could not be."),
+)
+def cancel_images(image_id: str, database: Database, links: Links) -> ImageBatchReply:
+    """A worker that makes them stops within seconds. A client that hangs up while it waits does the same."""
+    return _reply(_cancel(database, image_id), links)
 
 
 @router.get(
@@ -167,7 +180,18 @@ def _read(database: Database, image_id: str) -> ImageBatch:
         return images.get(session, image_id)
 
 
+def _cancel(database: Database, image_id: str) -> ImageBatch:
+    with database.transaction() as session:
+        return images.cancel(session, image_id)
+
+
 def _failure(batch: ImageBatch) -> AtelierError:
+    if batch.status == RequestStatus.CANCELLED:
+        return Conflict(
+            "images_cancelled",
+            f"The images {batch.id!r} were cancelled.",
+            hint="Ask for them again; with the same seeds they are the same.",
+        )
     error = batch.error or {}
     return AtelierError(
         error.get("code", "sampling_failed"),

@@ -1,10 +1,14 @@
 """Batches of images asked of a checkpoint: queued by the API, made by sampling workers."""
 
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import NotFound
+from service.errors import Conflict, NotFound
+from service.records import unwanted
+from service.records.columns import Now, instant, shifted
 from service.records.ids import plausible
 from service.records.requests import MAX_ATTEMPTS, Requests
+from service.records.status import OVER, RequestStatus
 from service.records.tables import ImageBatch
 
 _requests = Requests(
@@ -34,3 +38,30 @@ def get(session: Session, image_id: str) -> ImageBatch:
             param="image_id",
         )
     return found
+
+
+def cancel(session: Session, image_id: str) -> ImageBatch:
+    """Nobody wants them any more: a worker that makes them stops within seconds. Conflict if it has."""
+    open_ = ImageBatch.status.in_([RequestStatus.QUEUED, RequestStatus.RUNNING])
+    cancel = update(ImageBatch).where(ImageBatch.id == image_id, open_)
+    cancel = cancel.values(status=RequestStatus.CANCELLED, lease_expires_at=None, finished_at=instant(None))
+    fresh = {"synchronize_session": False, "populate_existing": True}
+    batch = session.scalar(cancel.returning(ImageBatch), execution_options=fresh) or get(session, image_id)
+    if batch.status != RequestStatus.CANCELLED:
+        raise Conflict(
+            "images_over",
+            f"The images {image_id!r} are {batch.status.value}: there is nothing to cancel.",
+            hint=f"GET /v1/images/{image_id} shows them.",
+        )
+    return batch
+
+
+def expire(session: Session, seconds: float, limit: int = 100, now: Now = None) -> int:
+    """Deletes batches that ended so long ago, and gives up their files; how many those were."""
+    before = shifted(instant(now), -seconds)
+    ended = select(ImageBatch.id).where(ImageBatch.status.in_(OVER), ImageBatch.finished_at < before)
+    ids = session.scalars(ended.order_by(ImageBatch.id).limit(limit)).all()
+    for image_id in ids:
+        unwanted.add(session, f"images/{image_id}")
+    session.execute(delete(ImageBatch).where(ImageBatch.id.in_(ids)))
+    return len(ids)

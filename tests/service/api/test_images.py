@@ -154,8 +154,10 @@ def test_nothing_acceptable_is_a_406(client: TestClient, trained: Trained, datab
 
 
 @SQLITE
-def test_the_wait_ends_when_the_client_goes(app: FastAPI, key: str, trained: Trained) -> None:
-    """A server whose clients have left must not go on looking for them."""
+def test_the_wait_ends_when_the_client_goes_and_so_does_its_work(
+    app: FastAPI, key: str, trained: Trained, database: Database
+) -> None:
+    """A server whose clients have left must not go on looking for them, nor a worker work for them."""
     received = iter([{"type": "http.request", "body": b"{}", "more_body": False}])
 
     async def receive() -> dict[str, Any]:
@@ -180,3 +182,22 @@ def test_the_wait_ends_when_the_client_goes(app: FastAPI, key: str, trained: Tra
     begun = time.monotonic()
     asyncio.run(app(scope, receive, send))
     assert time.monotonic() - begun < 10
+    with database.transaction() as session:
+        assert images.claim_next(session, "test") is None
+
+
+@SQLITE
+def test_images_can_be_cancelled_until_they_are_made(
+    client: TestClient, trained: Trained, drawing: Callable[..., Any]
+) -> None:
+    url = f"/v1/checkpoints/{trained.checkpoint}/images"
+    asked = client.post(url, json={}, headers={"Prefer": "respond-async"}).json()
+    cancelled = client.post(f"/v1/images/{asked['id']}/cancel")
+    assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+    assert client.get(f"/v1/images/{asked['id']}").json() == cancelled.json()
+    with drawing():
+        made = client.post(url, json={}).json()
+    refused = client.post(f"/v1/images/{made['id']}/cancel")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "images_over")
+    assert client.post("/v1/images/img_none/cancel").status_code == 404
+    assert client.get(f"/v1/images/{asked['id']}").json()["data"] == []

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from service.errors import NotFound
-from service.records import images
+from service.errors import Conflict, NotFound
+from service.records import images, unwanted
 from service.records.database import Database
 from service.records.requests import LEASE_SECONDS, MAX_ATTEMPTS
 from service.records.status import RequestStatus
@@ -122,3 +122,39 @@ def test_a_lost_message_is_sent_again_once_an_interval(database: Database, new_b
 def test_an_unknown_batch_is_not_found(database: Database, image_id: str) -> None:
     with database.read() as session, pytest.raises(NotFound):
         images.get(session, image_id)
+
+
+def test_what_is_cancelled_is_claimed_and_finished_by_nobody(database: Database, new_batch) -> None:
+    """Breaks when a worker goes on with images that nobody wants, or makes them after all."""
+    queued, running, made = new_batch(), new_batch(), new_batch()
+    with database.transaction() as session:
+        assert images.cancel(session, queued.id).status == RequestStatus.CANCELLED
+        claimed = images.claim(session, "w", 10)
+        assert [row.id for row in claimed] == [running.id, made.id]
+        assert images.cancel(session, running.id).finished_at is not None
+        assert images.renew(session, {running.id: 1, made.id: 1}) == {made.id}
+        assert not images.finish(session, running.id, 1, {"data": []})
+        assert images.finish(session, made.id, 1, {"data": []})
+    with database.transaction() as session:
+        with pytest.raises(Conflict, match="succeeded"):
+            images.cancel(session, made.id)
+        assert images.cancel(session, running.id).status == RequestStatus.CANCELLED, "twice is once"
+        with pytest.raises(NotFound):
+            images.cancel(session, "img_none")
+
+
+def test_images_expire_with_their_files_and_not_before_they_have_ended(
+    database: Database, new_batch, at
+) -> None:
+    """Breaks when images pile up for ever, or when those that are still waited for are deleted."""
+    ended, later, open_ = new_batch(), new_batch(), new_batch()
+    with database.transaction() as session:
+        for batch, moment in ((ended, 0), (later, 50)):
+            images.claim_next(session, "w", now=at(moment))
+            assert images.finish(session, batch.id, 1, {"data": []}, now=at(moment))
+        assert images.expire(session, 60, now=at(61)) == 1
+        assert images.expire(session, 60, now=at(61)) == 0
+        assert unwanted.oldest(session) == [f"images/{ended.id}"]
+        with pytest.raises(NotFound):
+            images.get(session, ended.id)
+        assert {images.get(session, batch.id).status for batch in (later, open_)} == {"succeeded", "queued"}
