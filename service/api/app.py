@@ -12,6 +12,7 @@ from service.api import (
     datasets,
     evaluations,
     events,
+    generations,
     health,
     images,
     jobs,
@@ -27,6 +28,7 @@ from service.api import (
 from service.api.connections import CloseUnread
 from service.api.dependencies import Parts, known_parameters_only, require_key
 from service.api.evaluation_requests import EvaluationRequest
+from service.api.generations import GenerationsRequest
 from service.api.image_replies import CheckpointChange
 from service.api.image_requests import ImagesRequest
 from service.api.methods import HeadLikeGet
@@ -55,6 +57,9 @@ TAGS = {
     "health": "Whether the service is alive and ready, without a key; its metrics, with one.",
 }
 
+BODIES = (ImagesRequest, GenerationsRequest, EvaluationRequest, CheckpointChange)
+"""Those that routes read by hand, for the OpenAPI document."""
+
 # Every router but the health checks' is behind a key; each with the prefix of its paths.
 KEYED_ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     *(
@@ -67,6 +72,7 @@ KEYED_ROUTERS: tuple[tuple[str, APIRouter], ...] = (
             events,
             samples,
             checkpoints,
+            generations,
             images,
             evaluations,
             datasets,
@@ -120,7 +126,7 @@ def _describe(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = schema.document(app, [ImagesRequest, EvaluationRequest, CheckpointChange])
+            app.openapi_schema = schema.document(app, BODIES)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to change the document

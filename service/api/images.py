@@ -7,18 +7,17 @@ from service.api.bodies import JsonBytes, json_body, parse_model
 from service.api.dependencies import Artifacts, Database, LinkMaker, Links, Publisher
 from service.api.files import MEDIA_TYPES, file_content, made_content, stored_file
 from service.api.idempotency import REUSED, IdempotencyHeader
+from service.api.image_making import artifacts_of, cancel, failure, make, read
 from service.api.image_replies import ImageBatchReply, ImageReply
 from service.api.image_requests import EXAMPLES, ImagesRequest, order
 from service.api.negotiation import JSON, best_accepted
 from service.api.problems import NotAcceptable, invalid, responses
 from service.api.stored_specs import OTHER_VERSION, spec_of
-from service.api.waiting import wait_until
 from service.api.wishes import PREFER, WaitingWish
-from service.errors import AtelierError, Conflict, NotFound
-from service.queue import images_channel
+from service.errors import Conflict, NotFound
 from service.records import checkpoints, images, jobs
 from service.records.idempotency import Once, once
-from service.records.status import OVER, RequestStatus
+from service.records.status import RequestStatus
 from service.records.tables import ImageBatch
 
 router = APIRouter(tags=["images"])
@@ -65,24 +64,17 @@ async def create_images(
 ) -> ImageBatchReply | Response:
     """Waits for a worker to make them, 60 s unless `Prefer` says otherwise; then 202 and a place to look."""
     asked, wants_picture = _negotiated(parse_model(ImagesRequest, body), request.headers.get("accept", ""))
-    batch = await run_in_threadpool(_order, database, checkpoint_id, asked, idempotency.of(body))
-    # Listened to before anybody knows of the batch, so that its completion cannot be missed.
-    async with publisher.listen(images_channel(batch.id)) as bell:
-        await run_in_threadpool(publisher.send, "atelier.sample", batch.id)
-        # Who does not wait is answered 202, however quick the worker is: one shape of reply to read.
-        if wish.wait_seconds > 0:
-            batch = await wait_until(
-                request,
-                bell,
-                lambda: _read(database, batch.id),
-                lambda seen: seen.status in OVER,
-                wish.wait_seconds,
-            )
-            if batch.status not in OVER and idempotency.key is None and await request.is_disconnected():
-                batch = await run_in_threadpool(_cancel, database, batch.id)
+    batch = await make(
+        request,
+        database,
+        publisher,
+        lambda: _order(database, checkpoint_id, asked, idempotency.of(body)),
+        wish.wait_seconds,
+        keep=idempotency.key is not None,
+    )
     headers = {} if wish.applied is None else {"Preference-Applied": wish.applied}
     if batch.status in (RequestStatus.FAILED, RequestStatus.CANCELLED):
-        raise _failure(batch)
+        raise failure(batch)
     if batch.status == RequestStatus.SUCCEEDED and wants_picture:
         return await run_in_threadpool(_picture, request, artifacts, batch, links, headers)
     reply = _reply(batch, links)
@@ -97,7 +89,7 @@ async def create_images(
     "/images/{image_id}", operation_id="getImages", summary="Get a batch of images", responses=responses(404)
 )
 def get_images(image_id: str, database: Database, links: Links) -> ImageBatchReply:
-    return _reply(_read(database, image_id), links)
+    return _reply(read(database, image_id), links)
 
 
 @router.post(
@@ -108,7 +100,7 @@ def get_images(image_id: str, database: Database, links: Links) -> ImageBatchRep
 )
 def cancel_images(image_id: str, database: Database, links: Links) -> ImageBatchReply:
     """A worker that makes them stops within seconds. A client that hangs up while it waits does the same."""
-    return _reply(_cancel(database, image_id), links)
+    return _reply(cancel(database, image_id), links)
 
 
 @router.get(
@@ -125,14 +117,14 @@ def download_image(
     image_id: str, file: str, request: Request, database: Database, artifacts: Artifacts
 ) -> Response:
     """`0.png` is the first image and `grid.png` all of them; the end of the name is the batch's `format`."""
-    batch = _read(database, image_id)
+    batch = read(database, image_id)
     if batch.status != RequestStatus.SUCCEEDED:
         raise Conflict(
             "images_not_ready",
             f"The images {image_id!r} are {batch.status.value}.",
             hint=f"Read GET /v1/images/{image_id} until its status is succeeded.",
         )
-    keys = {key.rpartition("/")[2]: key for key in _artifacts_of(batch)}
+    keys = {key.rpartition("/")[2]: key for key in artifacts_of(batch)}
     if file not in keys:
         raise NotFound(
             "image_not_found",
@@ -167,50 +159,19 @@ def _negotiated(asked: ImagesRequest, accept: str) -> tuple[ImagesRequest, bool]
 def _order(database: Database, checkpoint_id: str, asked: ImagesRequest, named: Once | None) -> ImageBatch:
     with database.transaction() as session:
 
-        def make() -> ImageBatch:
+        def create() -> ImageBatch:
             checkpoint = checkpoints.get(session, checkpoint_id)
             spec = spec_of(jobs.get(session, checkpoint.job_id))
             return images.create(session, checkpoint.id, order(asked, spec))
 
-        return once(session, named, make, lambda made: images.get(session, made))
-
-
-def _read(database: Database, image_id: str) -> ImageBatch:
-    with database.read() as session:
-        return images.get(session, image_id)
-
-
-def _cancel(database: Database, image_id: str) -> ImageBatch:
-    with database.transaction() as session:
-        return images.cancel(session, image_id)
-
-
-def _failure(batch: ImageBatch) -> AtelierError:
-    if batch.status == RequestStatus.CANCELLED:
-        return Conflict(
-            "images_cancelled",
-            f"The images {batch.id!r} were cancelled.",
-            hint="Ask for them again; with the same seeds they are the same.",
-        )
-    error = batch.error or {}
-    return AtelierError(
-        error.get("code", "sampling_failed"),
-        error.get("message", "The images could not be made."),
-        hint=error.get("hint"),
-    )
-
-
-def _artifacts_of(batch: ImageBatch) -> list[str]:
-    result = batch.result or {"data": [], "grid": None}
-    grid = [] if result["grid"] is None else [result["grid"]]
-    return [image["artifact"] for image in result["data"]] + grid
+        return once(session, named, create, lambda made: images.get(session, made))
 
 
 def _picture(
     request: Request, artifacts: Artifacts, batch: ImageBatch, links: LinkMaker, headers: dict[str, str]
 ) -> Response:
     """One image, or the grid where there is one."""
-    key = _artifacts_of(batch)[-1]
+    key = artifacts_of(batch)[-1]
     headers = {**headers, "Content-Location": _url(batch, key, links)}
     return stored_file(request, artifacts, key, MEDIA_TYPES[batch.request["format"]], headers=headers)
 
