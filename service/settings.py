@@ -138,6 +138,12 @@ class Settings(BaseSettings):
         description="How many bytes all checkpoints may take together; beyond it the oldest go. The best, "
         "the newest two and the pinned of every job stay even so. Default: no limit.",
     )
+    warm_bytes: int = Field(
+        default=2048 * MIB,
+        gt=0,
+        description="How many bytes of loaded checkpoints a sampling worker keeps in memory, those that were "
+        "used last; the one in use stays in any case.",
+    )
     images_kept_seconds: float | None = Field(
         default=None,
         gt=0,

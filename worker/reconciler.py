@@ -21,6 +21,7 @@ from service.records import (
     retention,
     suspects,
     unwanted,
+    workers,
 )
 from service.records.database import Database
 from service.settings import Settings, load_settings
@@ -43,6 +44,7 @@ def reconcile(database: Database, publisher: Publisher) -> int:
         unmeasured = evaluations.stale(session)
         unsuspected = suspects.stale(session)
         idempotency.forget(session)
+        workers.forget(session)
     for job_id in expired:
         logger.warning("job %s: its lease ran out; it is queued again", job_id)
         publisher.send("atelier.train", job_id)

@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,10 +22,10 @@ from worker.renewal import Renewal
 from worker.resources import Resources
 from worker.stored_weights import weights
 from worker.supervisor import worker_name
+from worker.warm import WarmCheckpoints
 
 logger = logging.getLogger(__name__)
 
-KEPT_CHECKPOINTS = 3
 BATCH = 32  # images made at a time: what comes meanwhile waits no longer than they take
 WINDOW = 0.002  # seconds in which requests that come together are gathered, while no others are made
 CLAIMED = 16  # requests claimed at a time, so that another worker finds some as well
@@ -45,7 +44,7 @@ class Sampler:
         self._resources = resources
         self._stopping = stopping
         self._device = resolve_device(resources.settings.device)
-        self._loaded: OrderedDict[str, LoadedCheckpoint] = OrderedDict()
+        self.warm = WarmCheckpoints(resources.settings.warm_bytes)
         self._size = BATCH
         self._rung = threading.Event()
         self._busy = threading.Lock()
@@ -191,14 +190,21 @@ class Sampler:
         return {"data": data, "grid": grid_key}
 
     def _load(self, order: Order) -> LoadedCheckpoint:
-        sha256 = order.checkpoint.sha256  # by content: a step that was trained again keeps its id
-        if sha256 not in self._loaded:
-            path = weights(self._resources.artifacts, order.checkpoint.artifact, sha256)
-            self._loaded[sha256] = load(path, device=self._device)
-            if len(self._loaded) > KEPT_CHECKPOINTS:
-                self._loaded.popitem(last=False)
-        self._loaded.move_to_end(sha256)
-        return self._loaded[sha256]
+        stored = order.checkpoint
+
+        def load_stored() -> LoadedCheckpoint:
+            return load(
+                weights(self._resources.artifacts, stored.artifact, stored.sha256), device=self._device
+            )
+
+        return self.warm.get(stored.sha256, stored.id, load_stored)
+
+    def forget_deleted(self) -> None:
+        """Let go of checkpoints that were deleted since they were loaded."""
+        ids = [one["checkpoint_id"] for one in self.warm.told()]
+        if ids:
+            with self._resources.database.read() as session:
+                self.warm.drop(checkpoints.deleted(session, ids))
 
     def _renew(self, orders: list[Order]) -> bool:
         """Called from a thread of its own: keeps the leases, and marks what is lost."""

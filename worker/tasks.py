@@ -92,8 +92,15 @@ def stop_trainers(**_: object) -> None:
     stopping.set()
 
 
+def warm() -> list[dict[str, Any]]:
+    sampler().forget_deleted()
+    return sampler().warm.told()
+
+
 def preload(instance: Any, **_: object) -> None:
     """What takes seconds is done before the first message: that one is then answered in time."""
+    from worker import presence
+
     queues = instance.app.amqp.queues.consume_from
     if "sample" in queues:
         from worker import answering
@@ -105,6 +112,7 @@ def preload(instance: Any, **_: object) -> None:
         resources()
         if server := fork_server():
             server.start()
+    presence.start(resources(), queues, stopping, warm if "sample" in queues else list)
 
 
 worker_shutting_down.connect(stop_trainers)

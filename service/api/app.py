@@ -24,6 +24,7 @@ from service.api import (
     samples,
     schema,
     tensorboard,
+    workers,
 )
 from service.api.connections import CloseUnread
 from service.api.dependencies import Parts, known_parameters_only, require_key
@@ -54,6 +55,7 @@ TAGS = {
     "evaluations": "Scores of a checkpoint's images.",
     "datasets": "Sets of images to train on.",
     "presets": "Specs to start from.",
+    "workers": "What runs and what it has in memory.",
     "health": "Whether the service is alive and ready, without a key; its metrics, with one.",
 }
 
@@ -77,6 +79,7 @@ KEYED_ROUTERS: tuple[tuple[str, APIRouter], ...] = (
             evaluations,
             datasets,
             presets,
+            workers,
         )
     ),
     ("", prometheus.router),

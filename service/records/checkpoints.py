@@ -136,6 +136,12 @@ def get(session: Session, checkpoint_id: str, *, lock: bool = False) -> Checkpoi
     return found
 
 
+def deleted(session: Session, ids: Collection[str]) -> set[str]:
+    """Those of these that were deleted, or whose job was."""
+    kept = select(Checkpoint.id).where(Checkpoint.id.in_(ids), Checkpoint.deleted_at.is_(None))
+    return set(ids) - set(session.scalars(kept))
+
+
 def folder_of(row: Checkpoint) -> str:
     """The key below which all its files are stored."""
     return row.artifact.rpartition("/")[0]

@@ -281,3 +281,16 @@ class IdempotencyKey(Table):
     request: Mapped[str] = mapped_column(String(64))
     made: Mapped[str] = mapped_column(Id)
     created_at: Mapped[datetime] = mapped_column(default=clock())
+
+
+class Worker(Table):
+    """A worker that runs, as it told of itself at `seen_at`."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    queues: Mapped[list[str]]
+    device: Mapped[str]
+    warm: Mapped[list[dict[str, Any]]]
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]

@@ -7,6 +7,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -292,14 +293,30 @@ def test_every_row_is_made_once_however_many_ring(
 
 
 @SQLITE
-def test_few_checkpoints_stay_in_memory(
-    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
+def test_those_used_last_stay_in_memory_within_the_limit_and_deleted_ones_go(
+    resources: Resources, create_checkpoint: Make, ask_images: Make
 ) -> None:
-    """Breaks when a worker fills its memory with every checkpoint that it was ever asked for."""
-    for seed in range(sampling.KEPT_CHECKPOINTS + 2):
-        ask_images(create_checkpoint(generator={"ngf": 4, "nz": 2 + seed}), [seed])
-    sampler.ring()
-    assert len(sampler._loaded) == sampling.KEPT_CHECKPOINTS
+    """Breaks when a worker fills its memory with every checkpoint that it was ever asked for, or loads one
+    for each request; and when a deleted one can still be had of it.
+    """
+    made = [create_checkpoint(generator={"ngf": 4, "nz": 8 + i}) for i in range(3)]
+    one = Sampler(resources, threading.Event())
+    ask_images(made[0], [1])
+    one.ring()
+    (told,) = one.warm.told()
+    limited = resources.settings.model_copy(update={"warm_bytes": int(2.5 * told["size_bytes"])})
+    others = (resources.database, resources.artifacts, resources.publisher)
+    sampler = Sampler(Resources(limited, *others), threading.Event())
+    for number in (0, 1, 0, 2):
+        ask_images(made[number], [number])
+        sampler.ring()
+    assert [kept["checkpoint_id"] for kept in sampler.warm.told()] == [made[0], made[2]]
+    sampler.forget_deleted()
+    assert len(sampler.warm.told()) == 2
+    with resources.database.transaction() as session:
+        checkpoints.get(session, made[0]).deleted_at = datetime.now(UTC)
+    sampler.forget_deleted()
+    assert [kept["checkpoint_id"] for kept in sampler.warm.told()] == [made[2]]
 
 
 @SQLITE
