@@ -62,6 +62,7 @@ class GenerationsRequest(BaseModel):
 class GeneratedImage(BaseModel):
     """One image."""
 
+    model_config = example(b64_json="iVBORw0KGgo…", seed=7)
     b64_json: str | None = Field(None, description="The file, in base64.")
     url: str | None = Field(None, description="Its address; it needs the key.")
     seed: int = Field(description="The seed that alone makes this image again.")

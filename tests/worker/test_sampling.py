@@ -4,50 +4,30 @@ import asyncio
 import io
 import json
 import threading
-import time
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from models.networks import count_parameters
 from models.presets import plan
-from models.sampling import generate, labels_of
+from models.sampling import labels_of
 from models.spec import load_spec
 from models.spec.data import BUILTIN_DATASETS
 from service.errors import Unavailable
 from service.records import checkpoints, images, jobs
 from service.records.status import RequestStatus
-from service.records.tables import ImageBatch
 from tests.worker.conftest import Training
-from worker import renewal, sampling
+from tests.worker.made import TINY_DDPM, pictures, row
+from worker import renewal
 from worker.resources import Resources
 from worker.sampling import Sampler
 
 Make = Callable[..., str]
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-TINY_DDPM: dict[str, Any] = {
-    "preset": "ddpm",
-    "generator": None,
-    "network": {"channels": 8, "norm_groups": 4},
-    "sampler": {"kind": "ddim", "steps": 2},
-}
-
-
-def row(resources: Resources, image_id: str) -> ImageBatch:
-    with resources.database.read() as session:
-        return images.get(session, image_id)
-
-
-def pictures(resources: Resources, image_id: str) -> dict[int, bytes]:
-    """The stored files by seed."""
-    result = row(resources, image_id).result
-    assert result is not None
-    return {image["seed"]: resources.artifacts.read(image["artifact"]) for image in result["data"]}
 
 
 @pytest.fixture
@@ -71,7 +51,7 @@ def test_an_image_is_the_same_alone_and_among_others(
 def test_a_png_tells_how_it_was_made_and_nothing_else(
     resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
 ) -> None:
-    gan, ddpm = create_checkpoint(), create_checkpoint(**without_gan(TINY_DDPM))
+    gan, ddpm = create_checkpoint(), create_checkpoint(**TINY_DDPM)
     asked = ask_images(gan, [5]), ask_images(ddpm, [6])
     sampler.ring()
     by_gan = Image.open(io.BytesIO(pictures(resources, asked[0])[5])).info
@@ -88,7 +68,6 @@ def test_each_image_tells_the_class_that_it_shows(
     resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make, changed: dict[str, Any]
 ) -> None:
     """Breaks when a label is asked for and not used, or used and not told."""
-    changed = without_gan(changed) if changed else {}
     checkpoint = create_checkpoint(**changed, conditional={})
     asked = ask_images(checkpoint, [5, 5], labels=[3, 7])
     drawn = ask_images(checkpoint, [5, 6])
@@ -169,7 +148,7 @@ def test_a_lease_that_cannot_be_renewed_once_costs_no_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Breaks when a database that is away for a second fails what is nearly made."""
-    asked = ask_images(create_checkpoint(**without_gan(TINY_DDPM)), [1])
+    asked = ask_images(create_checkpoint(**TINY_DDPM), [1])
     tried = []
 
     def away(*arguments: object) -> set[str]:
@@ -181,115 +160,6 @@ def test_a_lease_that_cannot_be_renewed_once_costs_no_images(
     sampler.ring()
     assert tried
     assert row(resources, asked).status == RequestStatus.SUCCEEDED
-
-
-@SQLITE
-@pytest.mark.parametrize("changed", [{}, TINY_DDPM], ids=["gan", "diffusion"])
-def test_requests_for_one_checkpoint_are_made_in_one_batch(
-    resources: Resources,
-    sampler: Sampler,
-    create_checkpoint: Make,
-    ask_images: Make,
-    monkeypatch: pytest.MonkeyPatch,
-    changed: dict[str, Any],
-) -> None:
-    """Breaks when thirty clients that ask for one image each wait for each other's."""
-    sizes: list[int] = []
-
-    def counted(networks: Any, spec: Any, seeds: list[int], **options: Any) -> Any:
-        sizes.append(len(seeds))
-        return generate(networks, spec, seeds, **options)
-
-    monkeypatch.setattr(sampling, "generate", counted)
-    checkpoint = create_checkpoint(**(without_gan(changed) if changed else {}))
-    asked = [ask_images(checkpoint, [seed]) for seed in range(30)]
-    sampler.ring()
-    assert {row(resources, image_id).status for image_id in asked} == {RequestStatus.SUCCEEDED}
-    assert sizes == [30]
-    assert [*pictures(resources, asked[7])] == [7]
-
-
-@SQLITE
-def test_a_small_request_overtakes_a_large_one(
-    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
-) -> None:
-    """Breaks when one client's thousand images keep all others waiting, of this checkpoint or another."""
-    first, second = create_checkpoint(), create_checkpoint(generator={"ngf": 4, "nz": 3})
-    large, small, other = ask_images(first, list(range(300))), ask_images(first, [1]), ask_images(second, [1])
-    sampler.ring()
-    ends = {image_id: row(resources, image_id).finished_at for image_id in (large, small, other)}
-    assert all(end is not None for end in ends.values())
-    assert max(ends[small], ends[other]) < ends[large]
-
-
-@SQLITE
-def test_what_nobody_wants_any_more_is_not_made(
-    resources: Resources,
-    sampler: Sampler,
-    create_checkpoint: Make,
-    ask_images: Make,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Breaks when a worker goes on for minutes with images that another has taken over."""
-    monkeypatch.setattr(renewal, "RENEW_EVERY", 0.01)
-    asked = ask_images(create_checkpoint(**without_gan(TINY_DDPM)), list(range(1000)))
-    thread = threading.Thread(target=sampler.ring)
-    thread.start()
-    while row(resources, asked).status != RequestStatus.RUNNING:
-        time.sleep(0.01)
-    with resources.database.transaction() as session:
-        images.get(session, asked).attempt += 1
-    thread.join(60)
-    assert not thread.is_alive()
-    found = row(resources, asked)
-    assert (found.status, found.result) == (RequestStatus.RUNNING, None)
-
-
-@SQLITE
-def test_a_batch_that_is_too_large_for_the_memory_is_made_in_halves(
-    resources: Resources,
-    sampler: Sampler,
-    create_checkpoint: Make,
-    ask_images: Make,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Breaks when requests that would each have fitted fail because they were merged."""
-
-    def small_memory(networks: Any, spec: Any, seeds: list[int], **options: Any) -> Any:
-        if len(seeds) > 9:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return generate(networks, spec, seeds, **options)
-
-    monkeypatch.setattr(sampling, "generate", small_memory)
-    checkpoint = create_checkpoint()
-    asked = [ask_images(checkpoint, [seed, seed + 100]) for seed in range(20)]
-    sampler.ring()
-    assert {row(resources, image_id).status for image_id in asked} == {RequestStatus.SUCCEEDED}
-
-
-@SQLITE
-def test_every_row_is_made_once_however_many_ring(
-    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
-) -> None:
-    """Breaks when a ring that finds the loop busy is lost, or two threads share one network."""
-    checkpoint = create_checkpoint()
-    asked: list[str] = []
-    lock = threading.Lock()
-
-    def order_and_ring() -> None:
-        for seed in range(5):
-            image_id = ask_images(checkpoint, [seed])
-            with lock:
-                asked.append(image_id)
-            sampler.ring()
-
-    threads = [threading.Thread(target=order_and_ring) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    rows = [row(resources, image_id) for image_id in asked]
-    assert {(found.status, found.attempt) for found in rows} == {(RequestStatus.SUCCEEDED, 1)}
 
 
 @SQLITE
@@ -346,7 +216,7 @@ def test_a_long_training_delays_no_image_and_questions_are_answered(
     assert refused is not None
     assert "error" in refused
 
-    ddpm = create_checkpoint(**without_gan(TINY_DDPM))
+    ddpm = create_checkpoint(**TINY_DDPM)
     exported = asyncio.run(ask("atelier.export", ddpm, timeout=180))
     assert exported is not None
     names = zipfile.ZipFile(resources.artifacts.open(exported["key"])).namelist()
@@ -354,8 +224,3 @@ def test_a_long_training_delays_no_image_and_questions_are_answered(
     assert asyncio.run(ask("atelier.export", ddpm, timeout=180)) == exported
     before = step_of(training.job_id)
     wait_until(lambda: step_of(training.job_id) > before, "the training goes on")
-
-
-def without_gan(spec: dict[str, Any]) -> dict[str, Any]:
-    """The changes to the tiny spec that make it a diffusion model's: null removes, as in RFC 7396."""
-    return {**spec, "discriminator": None}

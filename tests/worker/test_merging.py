@@ -1,0 +1,134 @@
+"""Requests that are made together: in one batch, fairly, and by nobody once they are not wanted."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from models.sampling import generate
+from service.records import images
+from service.records.status import RequestStatus
+from tests.worker.made import TINY_DDPM, pictures, row
+from worker import renewal, sampling
+from worker.resources import Resources
+from worker.sampling import Sampler
+
+Make = Callable[..., str]
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def sampler(resources: Resources) -> Sampler:
+    return Sampler(resources, threading.Event())
+
+
+@SQLITE
+@pytest.mark.parametrize("changed", [{}, TINY_DDPM], ids=["gan", "diffusion"])
+def test_requests_for_one_checkpoint_are_made_in_one_batch(
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Make,
+    ask_images: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, Any],
+) -> None:
+    """Breaks when thirty clients that ask for one image each wait for each other's."""
+    sizes: list[int] = []
+
+    def counted(networks: Any, spec: Any, seeds: list[int], **options: Any) -> Any:
+        sizes.append(len(seeds))
+        return generate(networks, spec, seeds, **options)
+
+    monkeypatch.setattr(sampling, "generate", counted)
+    checkpoint = create_checkpoint(**changed)
+    asked = [ask_images(checkpoint, [seed]) for seed in range(30)]
+    sampler.ring()
+    assert {row(resources, image_id).status for image_id in asked} == {RequestStatus.SUCCEEDED}
+    assert sizes == [30]
+    assert [*pictures(resources, asked[7])] == [7]
+
+
+@SQLITE
+def test_a_small_request_overtakes_a_large_one(
+    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
+) -> None:
+    """Breaks when one client's thousand images keep all others waiting, of this checkpoint or another."""
+    first, second = create_checkpoint(), create_checkpoint(generator={"ngf": 4, "nz": 3})
+    large, small, other = ask_images(first, list(range(300))), ask_images(first, [1]), ask_images(second, [1])
+    sampler.ring()
+    ends = {image_id: row(resources, image_id).finished_at for image_id in (large, small, other)}
+    assert all(end is not None for end in ends.values())
+    assert max(ends[small], ends[other]) < ends[large]
+
+
+@SQLITE
+def test_what_nobody_wants_any_more_is_not_made(
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Make,
+    ask_images: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Breaks when a worker goes on for minutes with images that another has taken over."""
+    monkeypatch.setattr(renewal, "RENEW_EVERY", 0.01)
+    asked = ask_images(create_checkpoint(**TINY_DDPM), list(range(1000)))
+    thread = threading.Thread(target=sampler.ring)
+    thread.start()
+    while row(resources, asked).status != RequestStatus.RUNNING:
+        time.sleep(0.01)
+    with resources.database.transaction() as session:
+        images.get(session, asked).attempt += 1
+    thread.join(60)
+    assert not thread.is_alive()
+    found = row(resources, asked)
+    assert (found.status, found.result) == (RequestStatus.RUNNING, None)
+
+
+@SQLITE
+def test_a_batch_that_is_too_large_for_the_memory_is_made_in_halves(
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Make,
+    ask_images: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Breaks when requests that would each have fitted fail because they were merged."""
+
+    def small_memory(networks: Any, spec: Any, seeds: list[int], **options: Any) -> Any:
+        if len(seeds) > 9:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return generate(networks, spec, seeds, **options)
+
+    monkeypatch.setattr(sampling, "generate", small_memory)
+    checkpoint = create_checkpoint()
+    asked = [ask_images(checkpoint, [seed, seed + 100]) for seed in range(20)]
+    sampler.ring()
+    assert {row(resources, image_id).status for image_id in asked} == {RequestStatus.SUCCEEDED}
+
+
+@SQLITE
+def test_every_row_is_made_once_however_many_ring(
+    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
+) -> None:
+    """Breaks when a ring that finds the loop busy is lost, or two threads share one network."""
+    checkpoint = create_checkpoint()
+    asked: list[str] = []
+    lock = threading.Lock()
+
+    def order_and_ring() -> None:
+        for seed in range(5):
+            image_id = ask_images(checkpoint, [seed])
+            with lock:
+                asked.append(image_id)
+            sampler.ring()
+
+    threads = [threading.Thread(target=order_and_ring) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = [row(resources, image_id) for image_id in asked]
+    assert {(found.status, found.attempt) for found in rows} == {(RequestStatus.SUCCEEDED, 1)}
