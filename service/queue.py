@@ -32,6 +32,7 @@ TASKS: Mapping[str, str] = {
 }
 SOCKET_SECONDS = bells.SOCKET_SECONDS
 REPLY_SECONDS = 60
+DOORBELL = "atelier:doorbell:images"
 _REPLY_PREFIX = "atelier:reply:"
 _UNREACHABLE = (redis.RedisError, OperationalError, OSError)
 
@@ -70,6 +71,18 @@ class Publisher:
         except _UNREACHABLE:
             return False
         return True
+
+    def ring_for_images(self, image_id: str) -> bool:
+        """Wakes the sampling workers that listen; where none does, a message waits for the next one.
+
+        A message would cost its sender and its reader a few milliseconds each: more than an image.
+        """
+        try:
+            if self._redis.publish(DOORBELL, image_id):
+                return True
+        except _UNREACHABLE:
+            return False
+        return self.send("atelier.sample", image_id)
 
     def idle(self, task: str) -> bool:
         """Whether no message waits for the workers of this task; False as well when Redis does not say."""

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ BATCH = 32  # images made at a time: what comes meanwhile waits no longer than t
 WINDOW = 0.002  # seconds in which requests that come together are gathered, while no others are made
 CLAIMED = 16  # requests claimed at a time, so that another worker finds some as well
 HELD = 64  # requests in the making
+STORED_AT_ONCE = 8
 MEMORY_HINT = "Ask for fewer images at a time, or give the sampling worker more memory."
 
 
@@ -46,6 +48,7 @@ class Sampler:
         self._device = resolve_device(resources.settings.device)
         self.warm = WarmCheckpoints(resources.settings.warm_bytes)
         self._size = BATCH
+        self._storing = ThreadPoolExecutor(STORED_AT_ONCE, thread_name_prefix="storing")
         self._rung = threading.Event()
         self._busy = threading.Lock()
 
@@ -74,6 +77,16 @@ class Sampler:
                 orders.sort(key=lambda order: order in alike)  # the other kinds come first now
                 self._deliver([order for order in alike if not order.left and not order.lost])
                 orders[:] = [order for order in orders if order.left and not order.lost]
+            self._give_back(orders)
+
+    def _give_back(self, orders: list[Order]) -> None:
+        """This worker is told to stop: what it has begun is another's, from the start."""
+        if not orders:
+            return
+        with self._resources.database.transaction() as session:
+            released = images.release(session, {order.image_id: order.attempt for order in orders})
+        for image_id in released:
+            self._resources.publisher.send("atelier.sample", image_id)
 
     def _admit(self, orders: list[Order]) -> None:
         """Take what waits; the first request to come is given a moment in which others join it."""
@@ -142,10 +155,14 @@ class Sampler:
 
     def _deliver(self, orders: list[Order]) -> None:
         """Store the images of orders that are made, and say so."""
+        if not orders:
+            return
+        # A file is on the disk for good before its row says so: several wait for the disk at once.
+        stored = {order: self._storing.submit(self._store, order) for order in orders}
         results = {}
-        for order in orders:
+        for order, storing in stored.items():
             try:
-                results[order] = self._store(order)
+                results[order] = storing.result()
             except Exception as error:
                 logger.exception("images %s could not be stored", order.image_id)
                 self._fail([order], error)

@@ -45,7 +45,7 @@ def train(job_id: str) -> None:
 
 
 def sample(image_id: str) -> None:
-    """A doorbell: whichever images are queued are made, these among them."""
+    """Whichever images are queued are made; for rings that `worker.doorbell` did not hear."""
     sampler().ring()
 
 
@@ -103,10 +103,10 @@ def preload(instance: Any, **_: object) -> None:
 
     queues = instance.app.amqp.queues.consume_from
     if "sample" in queues:
-        from worker import answering
+        from worker import answering, doorbell
 
         answering.warm_up()
-        sampler()
+        doorbell.answer(settings.redis_url, sampler().ring, stopping)
     if "train" in queues:
         importlib.import_module("worker.supervisor")
         resources()

@@ -30,7 +30,7 @@ async def make(
     batch = await run_in_threadpool(order)
     # Listened to before anybody knows of the batch, so that its completion cannot be missed.
     async with publisher.listen(images_channel(batch.id)) as bell:
-        await run_in_threadpool(publisher.send, "atelier.sample", batch.id)
+        await run_in_threadpool(publisher.ring_for_images, batch.id)
         # Who does not wait is answered 202, however quick the worker is: one shape of reply to read.
         if seconds <= 0:
             return batch

@@ -3,6 +3,7 @@
 import importlib.resources
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = build_engine(url)
+        # SQLite has one writer at a time: threads of one process wait for each other here, asleep.
+        self._turn = threading.Lock() if self.engine.dialect.name == "sqlite" else None
         self._writing = self.engine.execution_options(**{_WRITES: True})
         self._reading = (
             self.engine.execution_options(postgresql_readonly=True)
@@ -43,8 +46,25 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """One transaction: committed at the end of the block, rolled back if it raises. Keep it short."""
-        with _reporting_outages(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with (
+            self._taking_turns(),
+            _reporting_outages(),
+            Session(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
+
+    @contextmanager
+    def _taking_turns(self) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_TIMEOUT_SECONDS):
+            raise _unavailable()
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -180,16 +200,20 @@ def _locked_for_writing(driver: sqlite3.Connection, deadline: float) -> bool:
     return True
 
 
+def _unavailable() -> Unavailable:
+    return Unavailable(
+        "database_unavailable",
+        "The database did not answer.",
+        hint="Try again in a few seconds; with the same Idempotency-Key nothing is created twice.",
+    )
+
+
 @contextmanager
 def _reporting_outages() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout, sqlite3.OperationalError) as error:
-        raise Unavailable(
-            "database_unavailable",
-            "The database did not answer.",
-            hint="Try again in a few seconds; with the same Idempotency-Key nothing is created twice.",
-        ) from error
+        raise _unavailable() from error
     except (DatabaseError, sqlite3.DatabaseError) as error:
         cause = error.orig if isinstance(error, DatabaseError) else error
         if getattr(cause, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:

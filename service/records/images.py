@@ -23,6 +23,7 @@ create = _requests.create
 claim = _requests.claim
 claim_next = _requests.claim_next
 renew = _requests.renew
+release = _requests.release
 finish = _requests.finish
 fail = _requests.fail
 stale = _requests.stale

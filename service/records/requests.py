@@ -75,6 +75,16 @@ class Requests(Generic[Row]):
         )
         return set(self._ids(session, extended))
 
+    def release(self, session: Session, held: Mapping[str, int], now: Now = None) -> set[str]:
+        """Gives rows back that their worker must leave; the ids, for which another is to be rung for."""
+        mine = tuple_(self._table.id, self._table.attempt).in_(list(held.items()))
+        given_back = (
+            update(self._table)
+            .where(mine, self._table.status == RequestStatus.RUNNING)
+            .values(status=RequestStatus.QUEUED, lease_expires_at=None, published_at=instant(now))
+        )
+        return set(self._ids(session, given_back))
+
     def finish(
         self, session: Session, id_: str, attempt: int, result: Mapping[str, Any], now: Now = None
     ) -> bool:
