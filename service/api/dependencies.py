@@ -1,4 +1,7 @@
-"""What routes ask for by annotation: the parts of the service, the caller's key, and a page of a list."""
+"""What routes ask for by annotation: the parts of the service, the caller's key, and a page of a list.
+
+FastAPI runs a dependency that is no coroutine in a thread, which costs more than what most of these do.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, FastAPI, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.api.problems import invalid
@@ -28,23 +32,23 @@ class Parts:
     publisher: QueuePublisher
 
 
-def get_parts(request: Request) -> Parts:
+async def get_parts(request: Request) -> Parts:
     return cast("Parts", request.app.state.parts)
 
 
-def _settings(parts: Annotated[Parts, Depends(get_parts)]) -> Settings:
+async def _settings(parts: Annotated[Parts, Depends(get_parts)]) -> Settings:
     return parts.settings
 
 
-def _database(parts: Annotated[Parts, Depends(get_parts)]) -> SqlDatabase:
+async def _database(parts: Annotated[Parts, Depends(get_parts)]) -> SqlDatabase:
     return parts.database
 
 
-def _artifacts(parts: Annotated[Parts, Depends(get_parts)]) -> ArtifactStore:
+async def _artifacts(parts: Annotated[Parts, Depends(get_parts)]) -> ArtifactStore:
     return parts.artifacts
 
 
-def _publisher(parts: Annotated[Parts, Depends(get_parts)]) -> QueuePublisher:
+async def _publisher(parts: Annotated[Parts, Depends(get_parts)]) -> QueuePublisher:
     return parts.publisher
 
 
@@ -84,9 +88,12 @@ require_key = Depends(_current_key)
 """For a whole router: no operation of it is reached without a valid key."""
 
 
-def _refuse_unknown_parameters(request: Request) -> None:
-    if not request.query_params:
-        return
+async def _refuse_unknown_parameters(request: Request) -> None:
+    if request.query_params:
+        await run_in_threadpool(_check_parameters, request)
+
+
+def _check_parameters(request: Request) -> None:
     known = _query_parameters(request.app, request.scope["route"].operation_id)
     unknown = [name for name in dict.fromkeys(request.query_params) if _parameter(name) not in known]
     if unknown:
@@ -120,7 +127,7 @@ class Paging:
     after: str | None
 
 
-def _paging(
+async def _paging(
     limit: Annotated[int, Query(ge=1, le=100, description="Objects a page.")] = 20,
     after: Annotated[
         str | None,
@@ -160,7 +167,7 @@ class LinkMaker:
         return self.base + path
 
 
-def _links(request: Request) -> LinkMaker:
+async def _links(request: Request) -> LinkMaker:
     return LinkMaker(str(request.base_url).rstrip("/"))
 
 

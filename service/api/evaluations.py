@@ -70,6 +70,7 @@ async def create_evaluation(
             row = await wait_until(
                 request,
                 bell,
+                row,
                 lambda: _read(database, row.id),
                 lambda seen: seen.status in OVER,
                 wish.wait_seconds,

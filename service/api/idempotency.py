@@ -28,7 +28,7 @@ class Idempotency:
         return Once(self.caller, self.key, said)
 
 
-def _idempotency(
+async def _idempotency(
     request: Request,
     caller: CurrentKey,
     idempotency_key: Annotated[

@@ -35,7 +35,7 @@ async def make(
         if seconds <= 0:
             return batch
         seen = await wait_until(
-            request, bell, lambda: read(database, batch.id), lambda seen: seen.status in OVER, seconds
+            request, bell, batch, lambda: read(database, batch.id), lambda seen: seen.status in OVER, seconds
         )
     if seen.status not in OVER and not keep and await request.is_disconnected():
         return await run_in_threadpool(cancel, database, batch.id)

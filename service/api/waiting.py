@@ -15,20 +15,26 @@ LOOK_EVERY_SECONDS = 1.0
 
 
 async def wait_until(
-    request: Request, bell: Bell, look: Callable[[], Seen], done: Callable[[Seen], bool], seconds: float
+    request: Request,
+    bell: Bell,
+    seen: Seen,
+    look: Callable[[], Seen],
+    done: Callable[[Seen], bool],
+    seconds: float,
 ) -> Seen:
     """What `look` saw last: when it was `done`, when the time was over, or when the client had gone.
 
-    It looks when the bell rings and, because an announcement can be lost, once a second.
+    `seen` is what was known before. It looks when the bell rings and, because an announcement can be lost,
+    once a second.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while True:
-        seen = await run_in_threadpool(look)
         left = deadline - loop.time()
         if done(seen) or left <= 0 or await request.is_disconnected():
             return seen
         await bell(min(left, LOOK_EVERY_SECONDS))
+        seen = await run_in_threadpool(look)
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Seen]) -> Seen | None:

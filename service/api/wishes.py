@@ -8,11 +8,11 @@ from service.api.dependencies import ServiceSettings
 from service.api.negotiation import Preferences, preferences
 
 
-def _images(request: Request, settings: ServiceSettings) -> Preferences:
+async def _images(request: Request, settings: ServiceSettings) -> Preferences:
     return _read(request, settings, min(settings.wait_seconds, settings.max_wait_seconds))
 
 
-def _evaluation(request: Request, settings: ServiceSettings) -> Preferences:
+async def _evaluation(request: Request, settings: ServiceSettings) -> Preferences:
     return _read(request, settings, 0.0)
 
 

@@ -79,6 +79,9 @@ def worker(
     node = f"{name or kind}@{socket.gethostname()}"
     if check:
         check_worker(node, settings.redis_url)
+    if kind is Kind.SAMPLE:
+        # Between two batches OpenMP's threads would spin on the cores that the API needs to fetch the next.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     replace_process(
         *("celery", "--app", "worker.app", "worker", "--queues", kind),
         *("--hostname", node, "--loglevel", settings.log_level),
