@@ -19,8 +19,7 @@ WAYS = [
     *((kind, how) for kind in (KINDS.EDM, KINDS.FLOW) for how in (SamplerKind.EULER, SamplerKind.HEUN)),
 ]
 STEPS = 200
-# Ancestral sampling takes more steps to the same spread (a first-order scheme).
-DDPM_STEPS = 1000
+ANCESTRAL_STEPS = 1000  # its variance is right in the limit of many steps only
 
 
 def begun(spec: DiffusionSpec, how: SamplerSpec, images: Tensor, strength: float) -> tuple[Tensor, Tensor]:
@@ -58,8 +57,8 @@ def images_of_the_data(spec: DiffusionSpec, count: int) -> Tensor:
 @pytest.mark.parametrize(("kind", "how"), WAYS)
 def test_images_of_the_data_become_images_of_the_data(kind: KINDS, how: SamplerKind, strength: float) -> None:
     """Breaks when the noise added is not that of the time at which the remaining steps begin."""
-    spec = spec_for(kind)
-    made, _ = begun(spec, sampler(how, STEPS), images_of_the_data(spec, 16), strength)
+    spec, steps = spec_for(kind), ANCESTRAL_STEPS if how in STOCHASTIC else STEPS
+    made, _ = begun(spec, sampler(how, steps), images_of_the_data(spec, 16), strength)
     assert made.mean().item() == pytest.approx(MEAN, abs=0.01)
     assert made.std().item() == pytest.approx(SPREAD, rel=0.05)
 
