@@ -24,7 +24,7 @@ from models.spec import SamplerSpec
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 JOBS: dict[str, dict[str, Any]] = {
     "gan": {"preset": "dcgan-r1", "budget": {"images": 300_000}},
-    "diffusion": {"preset": "ddpm", "budget": {"images": 150_000}},
+    "diffusion": {"preset": "ddpm", "network": {"channels": 16}, "budget": {"images": 60_000}},
 }
 DIGITS = ONE_THREAD | {"dataset": "digits", "seed": 7, "conditional": {}, "evaluation": None}
 SCALE = 3

@@ -18,7 +18,7 @@ MAX_SIDE = {"png": 65_500, "jpeg": 65_500, "webp": 16_383}
 class Interpolation(BaseModel):
     """The way from one seed's noise to another's, in steps of equal angles (slerp)."""
 
-    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
+    model_config = ConfigDict(extra="forbid")
     start: Seed = Field(alias="from", description="The seed of the first image.")
     end: Seed = Field(alias="to", description="The seed of the last image.")
     steps: Annotated[int, Field(ge=2, le=MAX_IMAGES)] = Field(

@@ -105,6 +105,11 @@ class ImagesRequest(BaseModel):
     )
 
 
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAE0lEQVR42mNgYGD4/58BAihgAAA+Jg/xObkRdAAAAABJRU5ErkJggg=="
+)
+"""A white line on black, as a PNG in base64."""
+
 EXAMPLES: dict[str, tuple[str, Any]] = {
     "gan": ("Sixteen images that can be made again", {"n": 16, "seed": 1}),
     "diffusion": (
@@ -129,7 +134,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     ),
     "image": (
         "Four variations of a picture, by a diffusion model",
-        {"n": 4, "init_image": "iVBORw0KGgo…", "strength": 0.5},
+        {"n": 4, "init_image": PICTURE, "strength": 0.5},
     ),
     "array": ("A thousand images for numpy", {"n": 1000, "seed": 0, "format": "npz"}),
 }
@@ -148,7 +153,7 @@ def order(asked: ImagesRequest, spec: JobSpec, init: InitPicture | None = None) 
         "labels": _labels(asked.labels, len(seeds), spec),
         "sampler": None if sampler is None else sampler.model_dump(mode="json"),
         "truncation": asked.truncation,
-        "interpolate": None if asked.interpolate is None else asked.interpolate.model_dump(),
+        "interpolate": None if asked.interpolate is None else asked.interpolate.model_dump(by_alias=True),
         "init_image": None if init is None else _init_order(init, spec),
         "strength": None if init is None else asked.strength or STRENGTH,
         "format": asked.format,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from service.api.image_requests import EXAMPLES
 from service.records import images
 from service.records.database import Database
 from tests.service.api.conftest import PNG, Trained
@@ -146,3 +147,12 @@ def test_a_row_of_an_earlier_version_is_still_answered(
         images.finish(session, old.id, claimed.attempt, {"data": data, "grid": None})
     batch = client.get(f"/v1/images/{old.id}").json()
     assert (batch["data"][0]["seed"], batch["data"][0]["position"], batch["truncation"]) == (1, None, None)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_is_accepted(client: TestClient, train: Callable[..., Trained], name: str) -> None:
+    """Breaks when the documentation shows what the service refuses."""
+    spec = {"preset": "ddpm"} if name in {"diffusion", "labels", "image"} else {}
+    url = f"/v1/checkpoints/{train(**spec, conditional={}).checkpoint}/images"
+    accepted = client.post(url, json=EXAMPLES[name][1], headers=ASYNC)
+    assert accepted.status_code == 202, accepted.text
