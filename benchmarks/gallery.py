@@ -44,10 +44,10 @@ def main() -> None:
 
 
 def _truncations(gan: LoadedCheckpoint) -> Tensor:
-    """A row each without truncation, at 0.7 and at 0.2: the same ten seeds, whose labels are 0 to 9."""
+    """A row each without truncation, at 0.9, 0.7 and 0.4: the same ten seeds, whose labels are 0 to 9."""
     rows = [
         generate(gan.networks, gan.spec, range(10, 20), truncation=threshold, labels=range(10))
-        for threshold in (None, 0.7, 0.2)
+        for threshold in (None, 0.9, 0.7, 0.4)
     ]
     return torch.cat(rows)
 
@@ -59,7 +59,7 @@ def _ways(gan: LoadedCheckpoint, diffusion: LoadedCheckpoint) -> Tensor:
 
 def _way(model: LoadedCheckpoint, label: int, steps: int) -> Tensor:
     sampler = None if model.spec.family == "gan" else FEW
-    origins = [Between(1, 2, step / (steps - 1)) for step in range(steps)]
+    origins = [Between(5, 6, step / (steps - 1)) for step in range(steps)]
     return generate(model.networks, model.spec, origins, sampler=sampler, labels=[label] * steps)
 
 
