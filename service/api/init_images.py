@@ -116,6 +116,7 @@ def _plain(image: "Image") -> "Image":
     if square.mode == "RGBA":
         white = Image.new("RGBA", square.size, "white")
         square = Image.alpha_composite(white, square).convert("RGB")
+    square.info = {}  # a colour profile, say, which a PNG would be written with
     return square
 
 

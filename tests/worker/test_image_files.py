@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.sampling.pictures import encode, picture
-from service.records import images
+from models.spec import load_spec
+from service.api.image_requests import ImagesRequest, order
+from service.api.init_images import read_picture
+from service.records import checkpoints, images, jobs
 from service.records.status import RequestStatus
 from worker.resources import Resources
 from worker.sampling import Sampler
@@ -215,3 +218,36 @@ def test_a_grid_has_its_columns_and_padding(
     assert together.shape == (2 * 19 + 3, 4 * 19 + 3)
     assert np.array_equal(together[22:38, 3:19], pixels(resources, asked)[4])
     assert (together[:3] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "asked", "files"),
+    [
+        ({}, {"n": 2, "truncation": 0.5}, {"grid"}),
+        ({}, {"interpolate": WAY, "animation": {"format": "gif"}, "format": "npz"}, {"animation", "archive"}),
+        (TINY_DDPM, {"interpolate": WAY, "animation": {}}, {"grid", "animation"}),
+        (TINY_DDPM, {"n": 1, "init_image": begun(1, side=50)["png"], "strength": 0.1}, set()),
+        (TINY_DDPM, {"n": 3, "format": "jpeg", "quality": 50, "grid": {"columns": 3}}, {"grid"}),
+    ],
+    ids=str,
+)
+def test_what_the_api_orders_is_what_a_worker_makes(
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Make,
+    changed: dict[str, Any],
+    asked: dict[str, Any],
+    files: set[str],
+) -> None:
+    """Breaks when one side writes a row that the other reads in another way."""
+    checkpoint = create_checkpoint(**changed)
+    with resources.database.transaction() as session:
+        spec = load_spec(jobs.get(session, checkpoints.get(session, checkpoint).job_id).spec)
+        wanted = ImagesRequest.model_validate(asked)
+        picture_of = None if wanted.init_image is None else read_picture(wanted.init_image)
+        image_id = images.create(session, checkpoint, order(wanted, spec, picture_of)).id
+    sampler.ring()
+    made = result(resources, image_id)
+    assert {name for name in ("grid", "animation", "archive") if made[name]} == files
+    for name in files:
+        assert resources.artifacts.exists(made[name])
