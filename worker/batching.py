@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, stack
 
+from models.sampling import Between, InitImages, Origin
 from models.spec import SamplerSpec
 from service.records.tables import Checkpoint
 
@@ -15,6 +16,8 @@ class Kind(NamedTuple):
 
     sha256: str
     sampler: str | None
+    truncation: float | None
+    strength: float | None
 
 
 @dataclass(eq=False)
@@ -27,6 +30,8 @@ class Order:
     checkpoint: Checkpoint
     sampler: SamplerSpec | None = None
     labels: list[int] | None = None
+    init: Tensor | None = None
+    """The image uint8 (C, H, W) that each of the images begins with, in place of noise."""
     made: list[Tensor] = field(default_factory=list)
     lost: bool = False
     """Another worker has it, or nobody wants it any more."""
@@ -36,12 +41,31 @@ class Order:
         return list(self.request["seeds"])
 
     @property
+    def origins(self) -> list[Origin]:
+        """What each image is made from: its seed, or its place on the way between two."""
+        way = self.request.get("interpolate")
+        if way is None:
+            return list(self.request["seeds"])
+        last = way["steps"] - 1
+        return [Between(way["from"], way["to"], step / last) for step in range(way["steps"])]
+
+    @property
+    def truncation(self) -> float | None:
+        return self.request.get("truncation")
+
+    @property
+    def strength(self) -> float | None:
+        """How much of `init` is changed; None where images begin with noise."""
+        return self.request.get("strength")
+
+    @property
     def left(self) -> int:
         return len(self.seeds) - len(self.made)
 
     @property
     def kind(self) -> Kind:
-        return Kind(self.checkpoint.sha256, None if self.sampler is None else self.sampler.model_dump_json())
+        sampler = None if self.sampler is None else self.sampler.model_dump_json()
+        return Kind(self.checkpoint.sha256, sampler, self.truncation, self.strength)
 
 
 class Share(NamedTuple):
@@ -67,3 +91,12 @@ def next_batch(orders: Sequence[Order], size: int) -> list[Share]:
         open_ = [i for i in open_ if counts[i] < alike[i].left]
     shares = [(alike[i], len(alike[i].made), count) for i, count in counts.items() if count]
     return [Share(order, start, start + count) for order, start, count in shares]
+
+
+def init_images(batch: Sequence[Share]) -> InitImages | None:
+    """What the images of a batch begin with, one each; None where that is noise."""
+    strength = batch[0].order.strength
+    begun = [share.order.init for share in batch for _ in range(share.start, share.stop)]
+    if strength is None:
+        return None
+    return InitImages(stack([image for image in begun if image is not None]), strength)

@@ -3,22 +3,19 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-
-import torch
 
 from models.checkpoints import LoadedCheckpoint, load
 from models.out_of_memory import is_out_of_memory
 from models.sampling import generate, labels_of
-from models.sampling.pictures import encode, grid, picture
 from models.spec import DiffusionSpec, SamplerSpec
 from service.queue import images_channel
 from service.records import checkpoints, images
-from worker.batching import Order, Share, next_batch
+from worker.batching import Order, Share, init_images, next_batch
 from worker.devices import resolve_device
 from worker.failures import failure
+from worker.image_files import init_image, store_images
 from worker.renewal import Renewal
 from worker.resources import Resources
 from worker.stored_weights import weights
@@ -111,7 +108,8 @@ class Sampler:
         try:
             loaded = self._load(order)
             order.sampler = effective_sampler(loaded, order.request.get("sampler"))
-            order.labels = order.request.get("labels") or labels_of(loaded.spec, order.seeds)
+            order.labels = order.request.get("labels") or labels_of(loaded.spec, order.origins)
+            order.init = init_image(order.request)
         except Exception as error:
             logger.exception("images %s cannot be made", order.image_id)
             self._fail([order], error)
@@ -132,9 +130,11 @@ class Sampler:
             made = generate(
                 loaded.networks,
                 loaded.spec,
-                [seed for order, start, stop in batch for seed in order.seeds[start:stop]],
+                [origin for order, start, stop in batch for origin in order.origins[start:stop]],
                 sampler=orders[0].sampler,
+                truncation=orders[0].truncation,
                 labels=labels or None,
+                init=init_images(batch),
                 progress=progress,
             )
         except Superseded:
@@ -158,7 +158,10 @@ class Sampler:
         if not orders:
             return
         # A file is on the disk for good before its row says so: several wait for the disk at once.
-        stored = {order: self._storing.submit(self._store, order) for order in orders}
+        stored = {
+            order: self._storing.submit(store_images, order, self._resources.artifacts.put_bytes)
+            for order in orders
+        }
         results = {}
         for order, storing in stored.items():
             try:
@@ -184,27 +187,6 @@ class Sampler:
         """Routes that wait look into SQL when this rings, so it rings after the row says how it ended."""
         for order in orders:
             self._resources.publisher.announce(images_channel(order.image_id))
-
-    def _store(self, order: Order) -> dict[str, Any]:
-        """Encode and store an order's images; the result names the artifacts."""
-        kind, seeds, labels = order.request["format"], order.seeds, order.labels
-        text = {"checkpoint": order.checkpoint.id}
-        if order.sampler is not None:
-            text["sampler"] = order.sampler.model_dump_json()
-        store = self._resources.artifacts.put_bytes
-        data = []
-        for index, (image, seed) in enumerate(zip(order.made, seeds, strict=True)):
-            key = f"images/{order.image_id}/{index}.{kind}"
-            label = None if labels is None else labels[index]
-            own = told([seed], None if label is None else [label])
-            store(encode(picture(image), kind, {**text, **own}), key)
-            data.append({"index": index, "seed": seed, "label": label, "artifact": key})
-        grid_key = None
-        if len(seeds) > 1 or order.request.get("layout") == "grid":
-            grid_key = f"images/{order.image_id}/grid.{kind}"
-            together = grid(torch.stack(order.made))
-            store(encode(together, kind, {**text, **told(seeds, labels)}), grid_key)
-        return {"data": data, "grid": grid_key}
 
     def _load(self, order: Order) -> LoadedCheckpoint:
         stored = order.checkpoint
@@ -240,9 +222,3 @@ def effective_sampler(loaded: LoadedCheckpoint, wanted: dict[str, Any] | None) -
     if wanted is not None:
         return SamplerSpec.model_validate(wanted)
     return loaded.spec.sampler if isinstance(loaded.spec, DiffusionSpec) else None
-
-
-def told(seeds: Sequence[int], labels: Sequence[int] | None) -> dict[str, str]:
-    """The text in a PNG that is of its own images: their seeds, and their labels where they have some."""
-    own = {"seed": ",".join(map(str, seeds))}
-    return own if labels is None else {**own, "label": ",".join(map(str, labels))}

@@ -1,6 +1,8 @@
 """Images from trained networks: seeded noise, samplers, and the pictures made of them."""
 
-from models.sampling.generate import SamplingError, generate, labels_of
-from models.sampling.noise import initial_noise
+from models.sampling.errors import SamplingError
+from models.sampling.generate import InitImages, generate
+from models.sampling.labels import labels_of
+from models.sampling.noise import Between, Origin, initial_noise
 
-__all__ = ["SamplingError", "generate", "initial_noise", "labels_of"]
+__all__ = ["Between", "InitImages", "Origin", "SamplingError", "generate", "initial_noise", "labels_of"]

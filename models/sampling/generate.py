@@ -1,15 +1,18 @@
 """Images from a trained network: image i depends on the network, its own seed and label, and the sampler."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from models.networks import SAMPLING_NETWORKS
-from models.sampling.noise import draw, generators, initial_noise
-from models.spec import DiffusionSpec, GanSpec, JobSpec, SamplerSpec, sampler_errors, sampler_of
+from models.sampling.errors import SamplingError
+from models.sampling.labels import classes_of, label_tensor
+from models.sampling.noise import Between, Origin, draw, generators, initial_noise
+from models.spec import DiffusionSpec, GanSpec, JobSpec, SamplerSpec, sampler_of
+from models.spec.image_rules import image_errors
 
 GAN_CHUNK = 16
 """A generator always sees this many latents, padded where fewer are asked for: the kernels that a library
@@ -22,87 +25,79 @@ Progress = Callable[[int, int], None]
 """Called with the evaluations of the network done so far, and their total."""
 
 
-class SamplingError(ValueError):
-    """The images cannot be made: the message says why and what would be accepted."""
+@dataclass(frozen=True)
+class InitImages:
+    """What a diffusion model begins with in place of noise: uint8 (N, C, H, W), one an image.
+
+    Noise is added up to the level at which the last `strength` in (0, 1] of the sampler's steps begin, and
+    those are run: with 1 hardly anything is left of the images, with little they hardly change.
+    """
+
+    images: Tensor
+    strength: float
 
 
 def generate(
     networks: Mapping[str, nn.Module],
     spec: JobSpec,
-    seeds: Sequence[int],
+    origins: Sequence[Origin],
     *,
     sampler: SamplerSpec | None = None,
+    truncation: float | None = None,
     labels: Sequence[int] | None = None,
+    init: InitImages | None = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """One image a seed: uint8 (N, C, H, W) on the CPU.
+    """One image an origin, which is a seed or a point between two: uint8 (N, C, H, W) on the CPU.
 
     `networks` holds `generator` or `network`: it is evaluated where it is, or moved to `device`, and its
-    modes are restored. A diffusion model without `sampler` uses its spec's. Nothing is drawn from torch's
-    global generator.
+    modes are restored. A diffusion model without `sampler` uses its spec's. A GAN takes `truncation` in
+    (0, 1], see `noise.truncated`. Nothing is drawn from torch's global generator.
 
-    Alone or among others, the same seed gives a GAN's image to the last bit; a diffusion model's may differ
-    by 1/255. `labels` are the classes to show, one a seed, of a conditional model; left out, `labels_of` says
-    them. Raises SamplingError.
+    Alone or among others, the same origin gives a GAN's image to the last bit; a diffusion model's may differ
+    by 1/255. `labels` are the classes to show, one an origin, of a conditional model; left out, `labels_of`
+    says them. Raises SamplingError.
     """
-    if errors := sampler_errors(spec, sampler):
-        raise SamplingError("; ".join(f"{error.path} {error.message}" for error in errors))
-    labels_N = _labels(spec, seeds, labels)
+    if isinstance(spec, DiffusionSpec):
+        sampler = sampler_of(spec, sampler)
+    _check(spec, origins, sampler, truncation, init)
+    labels_N = label_tensor(spec, origins, labels)
     network = networks[SAMPLING_NETWORKS[spec.family]]
     if device is not None:
         network.to(device)
     with _evaluating(network), torch.no_grad():
         if isinstance(spec, GanSpec):
-            chunks = _from_generator(network, spec, seeds, labels_N, progress)
+            chunks = _from_generator(network, spec, origins, truncation, labels_N, progress)
         else:
-            chunks = _from_denoiser(network, spec, seeds, labels_N, sampler_of(spec, sampler), progress)
+            assert sampler is not None  # noqa: S101  a diffusion model's is settled above
+            chunks = _from_denoiser(network, spec, origins, labels_N, sampler, init, progress)
         return _collect(chunks, spec)
 
 
-def labels_of(spec: JobSpec, seeds: Sequence[int]) -> list[int] | None:
-    """The classes that a conditional model shows where none are asked for; None of a model without labels.
-
-    Each follows from its seed alone. As many seeds in a row as there are classes, the first a multiple of
-    that, have every class once; the seeds of a coarser pattern, all even ones say, are spread over the
-    classes by a hash.
-    """
-    if spec.conditional is None:
-        return None
-    classes = _classes(spec)
-    return [(seed + _hash(seed // classes)) % classes for seed in seeds]
-
-
-def _hash(number: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"label/{number}".encode()).digest()[:8])
-
-
-def _classes(spec: JobSpec) -> int:
-    if spec.conditional is None or spec.conditional.classes is None:
-        raise ValueError("the spec is not resolved: conditional.classes is missing")
-    return spec.conditional.classes
-
-
-def _labels(spec: JobSpec, seeds: Sequence[int], asked: Sequence[int] | None) -> Tensor | None:
-    """Labels (N,) on the CPU, those asked for or each seed's own; None for a model without."""
-    if spec.conditional is None:
-        if asked is not None:
-            raise SamplingError(
-                "This model was trained without labels and makes no chosen class: leave labels out."
-            )
-        return None
-    classes = _classes(spec)
-    if asked is None:
-        return torch.tensor(labels_of(spec, seeds), dtype=torch.long)
-    if len(asked) != len(seeds):
-        raise SamplingError(
-            f"There are {len(asked)} labels for {len(seeds)} images: give one a seed, or none."
-        )
-    if wrong := [label for label in asked if not 0 <= label < classes]:
-        raise SamplingError(
-            f"Label {wrong[0]} is none of this model's: it has {classes} classes, 0 to {classes - 1}."
-        )
-    return torch.tensor(asked, dtype=torch.long)
+def _check(
+    spec: JobSpec,
+    origins: Sequence[Origin],
+    sampler: SamplerSpec | None,
+    truncation: float | None,
+    init: InitImages | None,
+) -> None:
+    errors = image_errors(
+        spec,
+        sampler=sampler,
+        truncation=truncation,
+        interpolates=any(isinstance(origin, Between) for origin in origins),
+        has_init_image=init is not None,
+    )
+    if errors:
+        raise SamplingError("; ".join(f"{error.path} {error.message}" for error in errors))
+    if init is None:
+        return
+    expected = (len(origins), *spec.data.image_shape)
+    if init.images.dtype != torch.uint8 or tuple(init.images.shape) != expected:
+        raise SamplingError(f"init needs uint8 {expected}, not {init.images.dtype} {(*init.images.shape,)}.")
+    if not 0 < init.strength <= 1:
+        raise SamplingError(f"strength is {init.strength}; it must be above 0 and at most 1.")
 
 
 def to_uint8(images: Tensor, value_range: tuple[float, float] = (-1, 1)) -> Tensor:
@@ -133,15 +128,16 @@ def _collect(chunks: Iterator[Tensor], spec: JobSpec) -> Tensor:
 def _from_generator(
     network: nn.Module,
     spec: GanSpec,
-    seeds: Sequence[int],
+    origins: Sequence[Origin],
+    truncation: float | None,
     labels_N: Tensor | None,
     progress: Progress | None,
 ) -> Iterator[Tensor]:
     device = next(network.parameters()).device
-    starts = range(0, len(seeds), GAN_CHUNK)
+    starts = range(0, len(origins), GAN_CHUNK)
     for done, start in enumerate(starts, 1):
         chunk = slice(start, start + GAN_CHUNK)
-        noise = initial_noise(seeds[chunk], (spec.generator.nz,))
+        noise = initial_noise(origins[chunk], (spec.generator.nz,), truncation)
         told = () if labels_N is None else (_padded(labels_N[chunk]).to(device),)
         images = network(_padded(noise).to(device), *told)[: len(noise)]
         images = to_uint8(images, spec.data.range)
@@ -160,9 +156,10 @@ def _padded(rows: Tensor) -> Tensor:
 def _from_denoiser(
     network: nn.Module,
     spec: DiffusionSpec,
-    seeds: Sequence[int],
+    origins: Sequence[Origin],
     labels_N: Tensor | None,
     sampler: SamplerSpec,
+    init: InitImages | None,
     progress: Progress | None,
 ) -> Iterator[Tensor]:
     # Here: a GAN does without diffusers.
@@ -170,7 +167,8 @@ def _from_denoiser(
 
     device = next(network.parameters()).device
     size = DIFFUSION_CHUNK if sampler.guidance_scale == 1 else DIFFUSION_CHUNK // 2  # it doubles each batch
-    total, done = evaluations(sampler) * -(-len(seeds) // size), 0
+    strength = 1.0 if init is None else init.strength
+    total, done = evaluations(sampler, strength) * -(-len(origins) // size), 0
 
     def after_evaluation() -> None:
         nonlocal done
@@ -178,9 +176,20 @@ def _from_denoiser(
         if progress is not None:
             progress(done, total)
 
-    for start in range(0, len(seeds), size):
-        chunk = slice(start, start + size)
-        sources = generators(seeds[chunk])
-        noise = Start(draw(sources, spec.data.image_shape).to(device), sources)
-        labels = None if labels_N is None else Labels(labels_N[chunk].to(device), _classes(spec))
-        yield to_uint8(denoise(network, noise, spec, sampler, labels, after_evaluation))
+    for first in range(0, len(origins), size):
+        chunk = slice(first, first + size)
+        begun = None if init is None else init.images[chunk].to(device) / 127.5 - 1
+        noise, sources = _noise(origins[chunk], spec.data.image_shape)
+        start = Start(noise.to(device), sources, begun, strength)
+        labels = None if labels_N is None else Labels(labels_N[chunk].to(device), classes_of(spec))
+        yield to_uint8(denoise(network, start, spec, sampler, labels, after_evaluation))
+
+
+def _noise(origins: Sequence[Origin], shape: tuple[int, ...]) -> tuple[Tensor, list[torch.Generator]]:
+    """Each image's first noise, and the generator that draws the rest of it: a seed's alone has more."""
+    sources = generators([origin.start if isinstance(origin, Between) else origin for origin in origins])
+    drawn = draw(sources, shape)
+    for i, origin in enumerate(origins):
+        if isinstance(origin, Between):
+            drawn[i] = initial_noise([origin], shape)[0]
+    return drawn, sources

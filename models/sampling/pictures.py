@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,18 +50,57 @@ def grid(
     return picture(canvas)
 
 
-def encode(image: Image.Image, format: str = "png", text: dict[str, str] | None = None) -> bytes:  # noqa: A002
-    """The picture as a file: `png`, `jpeg` or `webp` (lossless).
+def encode(
+    image: Image.Image,
+    format: str = "png",  # noqa: A002
+    text: Mapping[str, str] | None = None,
+    quality: int | None = None,
+) -> bytes:
+    """The picture as a file: `png`, `jpeg` (of quality 95) or `webp` (lossless), unless `quality` is given.
 
-    A PNG carries `text` as text chunks and nothing else; the other formats carry no text.
+    A PNG carries `text` as text chunks and nothing else; the other formats carry no text. `quality` is from 1
+    to 100; a PNG is lossless and has none.
     """
     if format not in FORMATS:
         raise ValueError(f"No picture format {format!r}: use one of {', '.join(FORMATS)}.")
     options = dict(FORMATS[format])
+    if quality is not None and format != "png":
+        options |= {"quality": quality, "lossless": False}
     if format == "png" and text:
         options["pnginfo"] = PngInfo()
         for key, value in text.items():
             options["pnginfo"].add_text(key, value)
+    return _file(image, **options)
+
+
+def animate(
+    images: "np.ndarray[Any, Any] | Tensor",
+    format: str,  # noqa: A002
+    milliseconds: int,
+    quality: int | None = None,
+) -> bytes:
+    """Images, uint8 (N, C, H, W), one after another for ever, each for so many milliseconds.
+
+    `webp` is lossless unless `quality` is given. `gif` has 256 colours a frame, grey ones exactly, and counts
+    in hundredths of a second.
+    """
+    first, *others = (picture(image) for image in np.asarray(images))
+    shared = {"save_all": True, "append_images": others, "duration": milliseconds, "loop": 0}
+    if format == "gif":
+        return _file(first, format="GIF", **shared)
+    lossy = {"quality": quality, "lossless": False}
+    return _file(first, **(FORMATS["webp"] if quality is None else {"format": "WEBP", **lossy}), **shared)
+
+
+def archive(images: "np.ndarray[Any, Any] | Tensor", **columns: Sequence[float]) -> bytes:
+    """A compressed npz file: `images` as uint8 (N, H, W, C), and each of `columns` as (N,)."""
+    file = io.BytesIO()
+    arrays: dict[str, Any] = {name: np.asarray(values) for name, values in columns.items()}
+    np.savez_compressed(file, images=np.asarray(images).transpose(0, 2, 3, 1), **arrays)
+    return file.getvalue()
+
+
+def _file(image: Image.Image, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, **options)
     return file.getvalue()

@@ -1,5 +1,6 @@
 """Samplers of diffusion models: diffusers' schedulers, with one generator an image, and two ODE solvers."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,32 +23,43 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 class Start:
     """Standard normal noise (B, C, H, W), and the generators that drew it, one an image.
 
-    They go on to draw the noise of their images at each step.
+    They go on to draw the noise of their images at each step. With `images` (B, C, H, W) in [-1, 1] sampling
+    begins with these, made as noisy as they are where the last `remaining` steps begin, and runs those alone
+    (SDEdit, Meng et al. 2022, section 3).
     """
 
     noise: Tensor
     sources: Sequence[torch.Generator]
+    images: Tensor | None = None
+    strength: float = 1.0
+
+    def at(self, signal: float, noise: float) -> Tensor:
+        """The images and the noise in these shares; without images the noise alone."""
+        return noise * self.noise if self.images is None else signal * self.images + noise * self.noise
+
+
+def remaining(sampler: SamplerSpec, strength: float) -> int:
+    """Of a sampler's steps, the last ones that `strength` in (0, 1] of the way asks for; one at least."""
+    return max(1, round(sampler.steps * strength))
 
 
 def _ddpm(predict: Predict, start: Start, spec: DiffusionSpec, sampler: SamplerSpec) -> Tensor:
-    return _scheduled(
-        noise_scheduler(spec), predict, start.noise, sampler.steps, generator=list(start.sources)
-    )
+    return _scheduled(noise_scheduler(spec), predict, start, sampler, generator=list(start.sources))
 
 
 def _ddim(predict: Predict, start: Start, spec: DiffusionSpec, sampler: SamplerSpec) -> Tensor:
     """The noise is that of the clipped image: the unclipped one is at first far outside [-1, 1]."""
     options = {"generator": list(start.sources), "eta": sampler.eta, "use_clipped_model_output": True}
     scheduler = DDIMScheduler.from_config(noise_scheduler(spec).config)
-    return _scheduled(scheduler, predict, start.noise, sampler.steps, **options)
+    return _scheduled(scheduler, predict, start, sampler, **options)
 
 
 def _dpmpp(predict: Predict, start: Start, spec: DiffusionSpec, sampler: SamplerSpec) -> Tensor:
-    return _scheduled(_solver(DPMSolverMultistepScheduler, spec), predict, start.noise, sampler.steps)
+    return _scheduled(_solver(DPMSolverMultistepScheduler, spec), predict, start, sampler)
 
 
 def _unipc(predict: Predict, start: Start, spec: DiffusionSpec, sampler: SamplerSpec) -> Tensor:
-    return _scheduled(_solver(UniPCMultistepScheduler, spec), predict, start.noise, sampler.steps)
+    return _scheduled(_solver(UniPCMultistepScheduler, spec), predict, start, sampler)
 
 
 def _solver(scheduler: Any, spec: DiffusionSpec) -> Any:
@@ -60,11 +72,17 @@ def _solver(scheduler: Any, spec: DiffusionSpec) -> Any:
     return scheduler.from_config(config, solver_order=2, thresholding=True, sample_max_value=1.0)
 
 
-def _scheduled(scheduler: Any, predict: Predict, noise: Tensor, steps: int, **options: Any) -> Tensor:
+def _scheduled(
+    scheduler: Any, predict: Predict, start: Start, sampler: SamplerSpec, **options: Any
+) -> Tensor:
     """Exactly as diffusers' pipelines do it; `options` are told to each of the scheduler's steps."""
-    scheduler.set_timesteps(steps)
-    images = noise
-    for timestep in scheduler.timesteps:
+    scheduler.set_timesteps(sampler.steps)
+    timesteps = scheduler.timesteps[-remaining(sampler, start.strength) :]
+    images = start.noise
+    if start.images is not None:
+        kept = float(scheduler.alphas_cumprod[timesteps[0]])
+        images = start.at(kept**0.5, (1 - kept) ** 0.5)
+    for timestep in timesteps:
         prediction = predict(images, timestep.to(images.device))
         images = scheduler.step(prediction, timestep, images, **options).prev_sample
     return images
@@ -72,10 +90,18 @@ def _scheduled(scheduler: Any, predict: Predict, noise: Tensor, steps: int, **op
 
 @dataclass(frozen=True)
 class _Ode:
-    """dx/dt = slope(x, t), from `times[0]`·noise at the first time to images at the last, which is 0."""
+    """dx/dt = slope(x, t), whose paths lead from noise at the first time to images at the last, which is 0.
+
+    At time t an image is x = signal(t)·image + t·noise.
+    """
 
     times: list[float]
     slope: Callable[[Tensor, float], Tensor]
+    signal: Callable[[float], float]
+
+    def last(self, steps: int) -> list[tuple[float, float]]:
+        """The times at which each of the last `steps` steps begins and ends."""
+        return list(itertools.pairwise(self.times))[-steps:]
 
 
 def _edm_ode(predict: Predict, spec: DiffusionSpec, steps: int) -> _Ode:
@@ -88,13 +114,17 @@ def _edm_ode(predict: Predict, spec: DiffusionSpec, steps: int) -> _Ode:
         denoised = edm.c_skip(sigma) * x + edm.c_out(sigma) * output
         return (x - denoised) / sigma
 
-    return _Ode(edm.levels(steps), slope)
+    return _Ode(edm.levels(steps), slope, lambda _: 1.0)
 
 
 def _flow_ode(predict: Predict, spec: DiffusionSpec, steps: int) -> _Ode:
     """Time runs from 1 to 0 in equal steps; the network's output is dx/dt (Lipman et al. 2023)."""
     times = torch.linspace(1, 0, steps + 1, dtype=torch.float64).tolist()
-    return _Ode(times, lambda x, time: predict(x, torch.tensor(time * FLOW_TIMES, device=x.device)))
+
+    def slope(x: Tensor, time: float) -> Tensor:
+        return predict(x, torch.tensor(time * FLOW_TIMES, device=x.device))
+
+    return _Ode(times, slope, lambda time: 1 - time)
 
 
 ODES: dict[NoiseScheduleKind, Callable[[Predict, DiffusionSpec, int], _Ode]] = {
@@ -106,8 +136,9 @@ ODES: dict[NoiseScheduleKind, Callable[[Predict, DiffusionSpec, int], _Ode]] = {
 
 def _euler(predict: Predict, start: Start, spec: DiffusionSpec, sampler: SamplerSpec) -> Tensor:
     ode = ODES[spec.noise_schedule.kind](predict, spec, sampler.steps)
-    x = ode.times[0] * start.noise
-    for time, following in zip(ode.times[:-1], ode.times[1:], strict=True):
+    steps = ode.last(remaining(sampler, start.strength))
+    x = start.at(ode.signal(steps[0][0]), steps[0][0])
+    for time, following in steps:
         x = x + (following - time) * ode.slope(x, time)
     return x
 
@@ -115,8 +146,9 @@ def _euler(predict: Predict, start: Start, spec: DiffusionSpec, sampler: Sampler
 def _heun(predict: Predict, start: Start, spec: DiffusionSpec, sampler: SamplerSpec) -> Tensor:
     """The last step, to time 0, is Euler's: the slope there is 0/0 of `edm`, hardly trained of `flow`."""
     ode = ODES[spec.noise_schedule.kind](predict, spec, sampler.steps)
-    x = ode.times[0] * start.noise
-    for time, following in zip(ode.times[:-1], ode.times[1:], strict=True):
+    steps = ode.last(remaining(sampler, start.strength))
+    x = start.at(ode.signal(steps[0][0]), steps[0][0])
+    for time, following in steps:
         slope = ode.slope(x, time)
         euler = x + (following - time) * slope
         x = euler if following == 0 else x + (following - time) * (slope + ode.slope(euler, following)) / 2
@@ -134,9 +166,10 @@ SAMPLERS: dict[SamplerKind, Callable[[Predict, Start, DiffusionSpec, SamplerSpec
 """From noise to images in about [-1, 1]."""
 
 
-def evaluations(sampler: SamplerSpec) -> int:
+def evaluations(sampler: SamplerSpec, strength: float = 1.0) -> int:
     """How often the network is evaluated for an image; with guidance an evaluation is one doubled batch."""
-    return 2 * sampler.steps - 1 if sampler.kind is SamplerKind.HEUN else sampler.steps
+    steps = remaining(sampler, strength)
+    return 2 * steps - 1 if sampler.kind is SamplerKind.HEUN else steps
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,14 @@ from service.api.methods import HEADERS_ONLY
 from service.api.problems import RangeNotSatisfiable, problem, responses
 from service.artifacts import Artifacts
 
-MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+MEDIA_TYPES = {
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "npz": "application/zip",  # numpy's files are zip archives, and have no type of their own
+}
+"""By the end of a picture's name."""
 
 SMALL = 64 * 1024
 """Bytes that are read at once: each chunk of a stream costs a thread's turn, more than such a file does."""

@@ -14,7 +14,8 @@ from service.api.bodies import JsonBytes, json_body, parse_model
 from service.api.dependencies import Artifacts, Database, LinkMaker, Links, Publisher, ServiceSettings
 from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.image_making import cancel, failure, make
-from service.api.image_requests import MAX_IMAGES, Format, ImagesRequest, order
+from service.api.image_options import MAX_IMAGES
+from service.api.image_requests import Format, ImagesRequest, order
 from service.api.problems import responses
 from service.api.replies import CHECKPOINT, example
 from service.api.stored_specs import OTHER_VERSION, facts_of, spec_of

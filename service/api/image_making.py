@@ -53,10 +53,11 @@ def cancel(database: Database, image_id: str) -> ImageBatch:
 
 
 def artifacts_of(batch: ImageBatch) -> list[str]:
-    """The keys of its pictures, the grid of all of them last."""
-    result = batch.result or {"data": [], "grid": None}
-    grid = [] if result["grid"] is None else [result["grid"]]
-    return [image["artifact"] for image in result["data"]] + grid
+    """The keys of its files; last the one that holds all images, where there is one."""
+    result = batch.result or {"data": []}
+    keys = [image["artifact"] for image in result["data"]]
+    keys += [result.get(whole) for whole in ("grid", "archive", "animation")]
+    return [key for key in keys if key is not None]
 
 
 def failure(batch: ImageBatch) -> AtelierError:

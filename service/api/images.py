@@ -8,8 +8,9 @@ from service.api.dependencies import Artifacts, Database, LinkMaker, Links, Publ
 from service.api.files import MEDIA_TYPES, file_content, made_content, stored_file
 from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.image_making import artifacts_of, cancel, failure, make, read
-from service.api.image_replies import ImageBatchReply, ImageReply
+from service.api.image_replies import ImageBatchReply, image_batch_reply
 from service.api.image_requests import EXAMPLES, ImagesRequest, order
+from service.api.init_images import read_picture
 from service.api.negotiation import JSON, best_accepted
 from service.api.problems import NotAcceptable, invalid, responses
 from service.api.stored_specs import OTHER_VERSION, spec_of
@@ -30,7 +31,7 @@ router = APIRouter(tags=["images"])
     response_model=ImageBatchReply,
     responses={
         200: {
-            "description": "The images, described; with `Accept: image/png` (jpeg, webp) the picture itself.",
+            "description": "The images, described; with `Accept: image/png` or another type the file.",
             "content": made_content(*MEDIA_TYPES.values())[200]["content"],
         },
         202: {
@@ -116,7 +117,10 @@ def cancel_images(image_id: str, database: Database, links: Links) -> ImageBatch
 def download_image(
     image_id: str, file: str, request: Request, database: Database, artifacts: Artifacts
 ) -> Response:
-    """`0.png` is the first image and `grid.png` all of them; the end of the name is the batch's `format`."""
+    """`0.png` is the first image and `grid.png` all of them; the end of the name is the batch's `format`.
+
+    `images.npz` is the only file in that format, `animation.webp` or `.gif` one more of an interpolation.
+    """
     batch = read(database, image_id)
     if batch.status != RequestStatus.SUCCEEDED:
         raise Conflict(
@@ -132,13 +136,14 @@ def download_image(
             hint=f"GET /v1/images/{image_id} lists them.",
             param="file",
         )
-    return stored_file(request, artifacts, keys[file], MEDIA_TYPES[batch.request["format"]])
+    return stored_file(request, artifacts, keys[file], _media_type(keys[file]))
 
 
 def _negotiated(asked: ImagesRequest, accept: str) -> tuple[ImagesRequest, bool]:
     """The request in the format that the client accepts, and whether it wants the picture itself."""
-    preferred = MEDIA_TYPES[asked.format]
-    offered = [JSON, preferred, *(kind for kind in MEDIA_TYPES.values() if kind != preferred)]
+    preferred = MEDIA_TYPES[asked.format if asked.animation is None else asked.animation.format]
+    others = [MEDIA_TYPES[name] for name in ("png", "jpeg", "webp", "npz") if asked.animation is None]
+    offered = [JSON, preferred, *(kind for kind in others if kind != preferred)]
     chosen = best_accepted(accept, offered)
     if chosen is None:
         raise NotAcceptable(
@@ -146,8 +151,8 @@ def _negotiated(asked: ImagesRequest, accept: str) -> tuple[ImagesRequest, bool]
             f"None of what you accept ({accept}) can be made.",
             hint=f"Accept one of {', '.join(offered)}.",
         )
-    if chosen == JSON:
-        return asked, False
+    if chosen == JSON or asked.animation is not None:
+        return asked, chosen != JSON
     if chosen != preferred and "format" in asked.model_fields_set:
         raise invalid(
             {"format": f"is {asked.format}, but the Accept header asks for {chosen}; leave one out"}
@@ -157,12 +162,14 @@ def _negotiated(asked: ImagesRequest, accept: str) -> tuple[ImagesRequest, bool]
 
 
 def _order(database: Database, checkpoint_id: str, asked: ImagesRequest, named: Once | None) -> ImageBatch:
+    # Before the transaction, which is to be short.
+    init = None if asked.init_image is None else read_picture(asked.init_image)
     with database.transaction() as session:
 
         def create() -> ImageBatch:
             checkpoint = checkpoints.get(session, checkpoint_id)
             spec = spec_of(jobs.get(session, checkpoint.job_id))
-            return images.create(session, checkpoint.id, order(asked, spec))
+            return images.create(session, checkpoint.id, order(asked, spec, init))
 
         return once(session, named, create, lambda made: images.get(session, made))
 
@@ -170,10 +177,14 @@ def _order(database: Database, checkpoint_id: str, asked: ImagesRequest, named: 
 def _picture(
     request: Request, artifacts: Artifacts, batch: ImageBatch, links: LinkMaker, headers: dict[str, str]
 ) -> Response:
-    """One image, or the grid where there is one."""
+    """One image, or the file of all where there is one."""
     key = artifacts_of(batch)[-1]
     headers = {**headers, "Content-Location": _url(batch, key, links)}
-    return stored_file(request, artifacts, key, MEDIA_TYPES[batch.request["format"]], headers=headers)
+    return stored_file(request, artifacts, key, _media_type(key), headers=headers)
+
+
+def _media_type(key: str) -> str:
+    return MEDIA_TYPES[key.rpartition(".")[2]]
 
 
 def _url(batch: ImageBatch, key: str, links: LinkMaker) -> str:
@@ -181,28 +192,13 @@ def _url(batch: ImageBatch, key: str, links: LinkMaker) -> str:
 
 
 def _reply(row: ImageBatch, links: LinkMaker) -> ImageBatchReply:
-    result = row.result or {"data": [], "grid": None}
-    return ImageBatchReply(
-        id=row.id,
-        checkpoint_id=row.checkpoint_id,
-        status=row.status,
-        format=row.request["format"],
-        layout=row.request["layout"],
-        sampler=row.request["sampler"],
-        data=[
-            ImageReply(
-                index=image["index"],
-                seed=image["seed"],
-                label=image["label"],
-                url=_url(row, image["artifact"], links),
-            )
-            for image in result["data"]
-        ],
-        grid_url=None if result["grid"] is None else _url(row, result["grid"], links),
-        error=row.error,
-        created_at=row.created_at,
-        finished_at=row.finished_at,
-        urls={
+    def url(key: str | None) -> str | None:
+        return None if key is None else _url(row, key, links)
+
+    return image_batch_reply(
+        row,
+        url,
+        {
             "self": links(f"/v1/images/{row.id}"),
             "checkpoint": links(f"/v1/checkpoints/{row.checkpoint_id}"),
         },

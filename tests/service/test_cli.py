@@ -82,6 +82,19 @@ def test_a_job_from_its_spec_to_pictures(atelier: Atelier, tmp_path: Path) -> No
     assert (tmp_path / "grid.webp").read_bytes()[8:12] == b"WEBP"
     atelier("images", job["id"], "--n", "2", "--seed", "7", "--label", "3", "--out", "each")
     assert sorted(file.name for file in (tmp_path / "each").iterdir()) == ["7.png", "8.png"]
+    asked = ("--to", "9", "--n", "3", "--truncation", "0.5", "--label", "3", "--milliseconds", "50")
+    for out in ("walk.gif", "walk.webp", "walk.npz", "walk"):
+        made = atelier("images", job["id"], *asked, "--out", out)
+        assert made.returncode == 0, made.stderr
+    assert (tmp_path / "walk.gif").read_bytes().startswith(b"GIF89a")
+    assert b"ANIM" in (tmp_path / "walk.webp").read_bytes()
+    assert (tmp_path / "walk.npz").read_bytes().startswith(b"PK")
+    assert len(list((tmp_path / "walk").iterdir())) == 3
+    flags = ("--columns", "4", "--padding", "0", "--no-metadata", "--out", "row.png")
+    assert atelier("images", job["id"], "--n", "4", *flags).returncode == 0
+    assert (tmp_path / "row.png").read_bytes()[16:24] == bytes([0, 0, 0, 64, 0, 0, 0, 16])
+    varied = atelier("images", job["id"], "--init", "row.png", "--strength", "0.5", "--steps", "5")
+    assert "init_image: holds for diffusion models alone" in varied.stderr
     listed = atelier("checkpoints", job["id"]).stdout
     assert job["best_checkpoint"] in listed
     assert " kid " in listed

@@ -13,15 +13,19 @@ from worker.batching import Order, next_batch
 SAMPLERS = [None, SamplerSpec.model_validate({"kind": "ddim", "steps": 5})]
 
 
-def order(count: int, made: int, checkpoint: int, sampler: int) -> Order:
-    request: dict[str, Any] = {"seeds": list(range(count))}
+WAYS: list[dict[str, Any]] = [{}, {"truncation": 0.5}, {"strength": 0.5}, {"strength": 0.6}]
+
+
+def order(count: int, made: int, checkpoint: int, sampler: int, way: int = 0) -> Order:
+    request: dict[str, Any] = {"seeds": list(range(count)), **WAYS[way]}
     made_images = [zeros(1)] * min(made, count - 1)
     stored = Checkpoint(sha256=str(checkpoint))
     return Order("img_", 1, request, stored, sampler=SAMPLERS[sampler], made=made_images)
 
 
+BIT = st.integers(0, 1)
 orders = st.lists(
-    st.builds(order, st.integers(1, 50), st.integers(0, 49), st.integers(0, 1), st.integers(0, 1)),
+    st.builds(order, st.integers(1, 50), st.integers(0, 49), BIT, BIT, st.integers(0, len(WAYS) - 1)),
     min_size=1,
     max_size=20,
 )
@@ -34,6 +38,8 @@ def test_a_batch_is_full_of_one_kind_and_its_orders_get_equal_shares(held: list[
     alike = [one for one in held if one.kind == held[0].kind]
     counts = {share.order: share.stop - share.start for share in batch}
     assert all(one.kind == held[0].kind for one in counts)
+    settings = {(one.truncation, one.strength, one.sampler, one.checkpoint.sha256) for one in counts}
+    assert len(settings) == 1
     assert len(counts) == len(batch)
     assert sum(counts.values()) == min(size, sum(one.left for one in alike))
     for share in batch:

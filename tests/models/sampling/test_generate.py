@@ -1,7 +1,6 @@
 """Image i depends on the network, its own seed and the sampler alone."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,42 +8,19 @@ import torch
 from torch import nn
 
 from models.networks import build_networks
-from models.presets import plan
 from models.sampling import SamplingError, generate, initial_noise, labels_of
 from models.sampling.generate import GAN_CHUNK, to_uint8
-from models.spec import BUILTIN_DATASETS, JobSpec, SamplerKind, SamplerSpec
+from models.spec import JobSpec, SamplerKind, SamplerSpec
 from models.spec.sampler_rules import SAMPLERS_OF
+from tests.models.sampling.networks import diffusion, gan, spec_of
 
 STOCHASTIC = [SamplerSpec(kind=SamplerKind.DDPM, steps=8), SamplerSpec(steps=5, eta=0.7)]
 DETERMINISTIC = SamplerSpec(kind=SamplerKind.DDIM, steps=5)
 
 
-def _spec(raw: Mapping[str, Any]) -> JobSpec:
-    return plan(raw, BUILTIN_DATASETS.get).spec
-
-
-def _gan(resolution: int = 32, channels: int = 3) -> tuple[JobSpec, dict[str, nn.Module]]:
-    data = {"resolution": resolution, "channels": channels}
-    spec = _spec({"preset": "dcgan", "data": data, "generator": {"ngf": 16, "init": "kaiming"}})
-    torch.manual_seed(0)
-    networks = build_networks(spec)
-    networks["generator"](
-        torch.randn(64, 100)
-    )  # BatchNorm's statistics are those of a batch, as after training
-    return spec, networks
-
-
-def _diffusion(schedule: str = "cosine", **fields: Any) -> tuple[JobSpec, dict[str, nn.Module]]:
-    network = {"channels": 8, "attention_resolutions": [4], "dropout": 0.3}
-    raw = {"family": "diffusion", "network": network, "noise_schedule": {"kind": schedule}, **fields}
-    spec = _spec(raw)
-    torch.manual_seed(0)
-    return spec, build_networks(spec)
-
-
 @pytest.mark.parametrize(("resolution", "channels"), [(16, 1), (32, 3), (64, 1)])
 def test_a_gans_bytes_depend_on_the_seed_alone(resolution: int, channels: int) -> None:
-    spec, networks = _gan(resolution, channels)
+    spec, networks = gan(resolution, channels)
     seeds = list(range(100, 164))
     together = generate(networks, spec, seeds)
     assert together.shape == (64, channels, resolution, resolution)
@@ -64,7 +40,7 @@ SOLVERS = [SamplerSpec(kind=kind, steps=4) for kind in SamplerKind if kind not i
 def test_a_diffusion_models_image_is_the_same_alone_and_among_others(sampler: SamplerSpec) -> None:
     """One random stream for a whole batch, the usual way, would give another image to every n."""
     schedule = "edm" if sampler.kind in SAMPLERS_OF[False] else "cosine"
-    spec, networks = _diffusion(schedule)
+    spec, networks = diffusion(schedule)
     seeds = [7, 3, 11, 5, 2**53 - 1]
     together = generate(networks, spec, seeds, sampler=sampler).int()
     for index in (0, 2, 4):
@@ -76,7 +52,7 @@ def test_a_diffusion_models_image_is_the_same_alone_and_among_others(sampler: Sa
 
 
 def test_more_images_than_one_chunk() -> None:
-    spec, networks = _diffusion()
+    spec, networks = diffusion()
     few = SamplerSpec(steps=2)
     together = generate(networks, spec, range(70), sampler=few).int()
     assert together.shape == (70, 1, 16, 16)
@@ -84,7 +60,7 @@ def test_more_images_than_one_chunk() -> None:
 
 
 def test_the_sampler_matters_and_the_specs_own_is_the_default() -> None:
-    spec, networks = _diffusion()
+    spec, networks = diffusion()
     images = [generate(networks, spec, [1], sampler=sampler) for sampler in [*STOCHASTIC, DETERMINISTIC]]
     assert not torch.equal(images[0], images[1])
     assert not torch.equal(images[1], images[2])
@@ -92,7 +68,7 @@ def test_the_sampler_matters_and_the_specs_own_is_the_default() -> None:
     assert torch.equal(generate(networks, short, [1]), images[2])
 
 
-@pytest.mark.parametrize("make", [_gan, _diffusion])
+@pytest.mark.parametrize("make", [gan, diffusion])
 def test_sampling_leaves_training_as_it_was(make: Any) -> None:
     """Modes, BatchNorm's statistics or the global generator changed would change what training does next."""
     spec, networks = make()
@@ -111,7 +87,7 @@ def test_sampling_leaves_training_as_it_was(make: Any) -> None:
 
 
 def test_progress_counts_evaluations_to_the_end() -> None:
-    spec, networks = _diffusion()
+    spec, networks = diffusion()
     seen: list[tuple[int, int]] = []
     generate(
         networks,
@@ -121,36 +97,36 @@ def test_progress_counts_evaluations_to_the_end() -> None:
         progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(done, 5) for done in range(1, 6)]
-    spec, networks = _gan()
+    spec, networks = gan()
     seen.clear()
     generate(networks, spec, range(GAN_CHUNK + 1), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
-    spec, networks = _diffusion("edm")
+    spec, networks = diffusion("edm")
     seen.clear()
     heun = SamplerSpec(kind=SamplerKind.HEUN, steps=2)
     generate(networks, spec, [1], sampler=heun, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
-@pytest.mark.parametrize("make", [_gan, _diffusion])
+@pytest.mark.parametrize("make", [gan, diffusion])
 def test_no_seeds_are_no_images(make: Any) -> None:
     spec, networks = make()
     assert generate(networks, spec, []).shape == (0, *spec.data.image_shape)
 
 
 def test_what_cannot_be_sampled_is_refused_with_the_reason() -> None:
-    gan, networks = _gan()
+    spec, networks = gan()
     with pytest.raises(SamplingError, match="takes no sampler"):
-        generate(networks, gan, [1], sampler=DETERMINISTIC)
+        generate(networks, spec, [1], sampler=DETERMINISTIC)
     with pytest.raises(SamplingError, match="without labels"):
-        generate(networks, gan, [1], labels=[3])
-    diffusion, denoiser = _diffusion()
+        generate(networks, spec, [1], labels=[3])
+    spec, networks = diffusion()
     with pytest.raises(SamplingError, match="more than the noise_schedule"):
-        generate(denoiser, diffusion, [1], sampler=SamplerSpec(steps=1001))
+        generate(networks, spec, [1], sampler=SamplerSpec(steps=1001))
 
 
 def test_a_diverged_network_is_an_error_not_a_black_picture() -> None:
-    spec, networks = _gan()
+    spec, networks = gan()
     nn.init.constant_(networks["generator"].main[0].weight, math.nan)
     with pytest.raises(SamplingError, match="diverged"):
         generate(networks, spec, [1])
@@ -164,7 +140,7 @@ def test_bytes_are_rounded_and_clipped() -> None:
 
 def test_a_gan_of_images_from_0_to_1_uses_all_bytes() -> None:
     """Read as [-1, 1], its black would be grey."""
-    spec = _spec({"preset": "dcgan", "data": {"range": [0, 1]}, "generator": {"ngf": 4}})
+    spec = spec_of({"preset": "dcgan", "data": {"range": [0, 1]}, "generator": {"ngf": 4}})
     networks = build_networks(spec)
     with torch.no_grad():
         images = networks["generator"].eval()(initial_noise([3], (100,)))
@@ -176,8 +152,8 @@ CONDITIONAL = {"conditional": {"classes": 10}}
 
 def _conditional(family: str) -> tuple[JobSpec, dict[str, nn.Module]]:
     if family == "diffusion":
-        return _diffusion(sampler={"kind": "ddim", "steps": 2}, **CONDITIONAL)
-    spec = _spec({"preset": "dcgan", "generator": {"ngf": 8, "init": "kaiming"}, **CONDITIONAL})
+        return diffusion(sampler={"kind": "ddim", "steps": 2}, **CONDITIONAL)
+    spec = spec_of({"preset": "dcgan", "generator": {"ngf": 8, "init": "kaiming"}, **CONDITIONAL})
     torch.manual_seed(0)
     networks = build_networks(spec)
     for module in networks["generator"].modules():
@@ -214,7 +190,7 @@ def test_labels_of_seeds_are_even_over_the_classes() -> None:
     tens = labels_of(spec, range(0, 10_000, 10))  # seed % 10 would make one class of them
     assert tens is not None
     assert min(tens.count(label) for label in range(10)) > 60  # 100 expected, 9.5 a standard deviation
-    assert labels_of(_gan()[0], [1, 2]) is None
+    assert labels_of(gan()[0], [1, 2]) is None
 
 
 @pytest.mark.parametrize("family", ["gan", "diffusion"])

@@ -174,13 +174,21 @@ def drawing(database: Database, artifacts: Artifacts, settings: Settings) -> Cal
 
 
 def _draw(artifacts: Artifacts, image_id: str, request: dict[str, Any]) -> dict[str, Any]:
-    data = []
+    data: list[dict[str, Any]] = []
+    result: dict[str, Any] = {"data": data, "grid": None, "animation": None, "archive": None}
+    kind, way = request["format"], request.get("interpolate")
     for index, seed in enumerate(request["seeds"]):
-        key = f"images/{image_id}/{index}.{request['format']}"
-        artifacts.put_bytes(PNG + str(seed).encode(), key)
-        data.append({"index": index, "seed": seed, "label": None, "artifact": key})
-    grid = None
-    if len(data) > 1 or request["layout"] == "grid":
-        grid = f"images/{image_id}/grid.{request['format']}"
-        artifacts.put_bytes(PNG + b"grid", grid)
-    return {"data": data, "grid": grid}
+        position = None if way is None else index / (way["steps"] - 1)
+        key = None if kind == "npz" else f"images/{image_id}/{index}.{kind}"
+        if key is not None:
+            artifacts.put_bytes(PNG + str(seed).encode(), key)
+        data.append({"index": index, "seed": seed, "label": None, "position": position, "artifact": key})
+    whole = {"archive": f"images.{kind}"} if kind == "npz" else {}
+    if kind != "npz" and (len(data) > 1 or request["layout"] == "grid"):
+        whole["grid"] = f"grid.{kind}"
+    if request.get("animation") is not None:
+        whole["animation"] = f"animation.{request['animation']['format']}"
+    for name, file in whole.items():
+        result[name] = f"images/{image_id}/{file}"
+        artifacts.put_bytes(PNG + name.encode(), result[name])
+    return result

@@ -111,8 +111,16 @@ def test_a_batch_is_queued_whole(client: TestClient, trained: Trained, database:
         "seeds": [9, 9],
         "labels": None,
         "sampler": None,
+        "truncation": None,
+        "interpolate": None,
+        "init_image": None,
+        "strength": None,
         "format": "png",
+        "quality": None,
         "layout": "separate",
+        "grid": {"columns": 2, "padding": 2},
+        "animation": None,
+        "metadata": True,
     }
 
 

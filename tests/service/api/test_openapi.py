@@ -123,8 +123,9 @@ def test_pictures_and_files_have_their_media_types(document: dict[str, Any]) -> 
 
     pictures = {"image/png", "image/jpeg", "image/webp"}
     assert kinds("/v1/jobs/{job_id}/metrics.png") == {"image/png"}
-    assert kinds("/v1/images/{image_id}/{file}") == pictures
-    assert kinds("/v1/checkpoints/{checkpoint_id}/images", "post") == pictures | {"application/json"}
+    files = pictures | {"image/gif", "application/zip"}
+    assert kinds("/v1/images/{image_id}/{file}") == files
+    assert kinds("/v1/checkpoints/{checkpoint_id}/images", "post") == files | {"application/json"}
     assert kinds("/v1/checkpoints/{checkpoint_id}/download") == {
         "application/octet-stream",
         "application/zip",
