@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from service.api import (
+    checkpoint_downloads,
     checkpoints,
     datasets,
     evaluations,
@@ -67,6 +68,7 @@ KEYED_ROUTERS: tuple[tuple[str, APIRouter], ...] = (
             events,
             samples,
             checkpoints,
+            checkpoint_downloads,
             images,
             evaluations,
             datasets,
