@@ -19,6 +19,7 @@ from models.spec import BUILTIN_DATASETS, JobSpec
 from models.spec.exporting import ExportFormat, foreign_to_diffusers
 
 ORIGIN = Origin("ckpt_1", 1500, 96_000, "digits", "ab" * 32, {"fid": 12.3456, "kid": 0.01})
+TINY_UNET = {"channels": 8, "multipliers": [1, 2], "norm_groups": 4}
 BLOCK = re.compile(r"### (\w+)\n.*?```python\n(.*?)```", re.DOTALL)
 
 
@@ -30,8 +31,8 @@ def spec_of(raw: Mapping[str, Any]) -> JobSpec:
     "raw",
     [
         {"preset": "dcgan", "conditional": {}, "generator": {"ngf": 8}},
-        {"preset": "ddpm", "network": {"channels": 8}},
-        {"preset": "edm", "network": {"channels": 8}},
+        {"preset": "ddpm", "network": TINY_UNET},
+        {"preset": "edm", "network": TINY_UNET},
         {"preset": "flow-dit", "conditional": {}, "network": {"width": 32, "depth": 2}},
     ],
     ids=str,
