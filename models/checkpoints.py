@@ -20,7 +20,7 @@ from models.durable import SavedFile
 from models.networks import SAMPLING_NETWORKS, build_networks
 from models.networks.spectral import plain_state_dict
 from models.spec import DiffusionSpec, JobSpec, SpecError, load_spec
-from models.spec.diffusion import IN_TIMESTEPS, UnetSpec
+from models.spec.exporting import foreign_to_diffusers
 from models.tensor_files import CheckpointError, read_about, read_header
 
 __all__ = [
@@ -124,15 +124,8 @@ def export_diffusers(path: Path, folder: Path) -> None:
 def _exportable(path: Path) -> DiffusionSpec:
     """The spec of a checkpoint that diffusers' pipelines for one unconditional UNet can sample."""
     spec = _spec(path, read_metadata(path))
-    if not isinstance(spec, DiffusionSpec):
-        foreign = "a GAN's generator"
-    elif not isinstance(spec.network, UnetSpec):
-        foreign = f"a network of kind {spec.network.kind}"
-    elif spec.noise_schedule.kind not in IN_TIMESTEPS:
-        foreign = f"a noise schedule of kind {spec.noise_schedule.kind}"
-    elif spec.conditional is not None:
-        foreign = "a UNet with labels"
-    else:
+    foreign = foreign_to_diffusers(spec)
+    if foreign is None and isinstance(spec, DiffusionSpec):
         return spec
     raise CheckpointError(
         f"{path}: diffusers has no pipeline for {foreign}; download the safetensors file instead."

@@ -11,7 +11,7 @@ PACKAGES = ("models", "service", "worker", "migrations", "benchmarks", "tests")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 MAX_LINES = 300
 VAGUE = ("util", "utils", "common", "helper", "helpers", "manager", "misc")
-HEAVY = ("torch", "torchvision", "diffusers", "sklearn", "celery.worker", "matplotlib")
+HEAVY = ("torch", "torchvision", "diffusers", "onnx", "onnxscript", "sklearn", "celery.worker", "matplotlib")
 
 
 def test_imports_follow_the_arrows() -> None:

@@ -1,22 +1,18 @@
-"""Answers what the API asks a worker with torch: what a spec weighs, a checkpoint as a diffusers folder."""
+"""Answers what the API asks a worker with torch: what a spec weighs, a checkpoint in another format."""
 
 import logging
-import tempfile
-import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from models.checkpoints import export_diffusers
 from models.networks import count_parameters, training_memory_bytes
 from models.presets import PRESETS, plan
 from models.spec import load_spec
 from models.spec.data import BUILTIN_DATASETS
+from models.spec.exporting import ExportFormat
 from service.queue import reply
-from service.records import checkpoints
+from worker.exporting import export
 from worker.failures import failure
 from worker.resources import Resources
-from worker.stored_weights import weights
 
 logger = logging.getLogger(__name__)
 
@@ -27,33 +23,14 @@ def answer_describe(resources: Resources, spec: dict[str, Any], reply_to: str) -
     _answer(resources, reply_to, lambda: describe(spec))
 
 
-def answer_export(resources: Resources, checkpoint_id: str, reply_to: str) -> None:
-    _answer(resources, reply_to, lambda: {"key": export(resources, checkpoint_id)})
+def answer_export(resources: Resources, checkpoint_id: str, exported: str, reply_to: str) -> None:
+    _answer(resources, reply_to, lambda: {"key": export(resources, checkpoint_id, ExportFormat(exported))})
 
 
 def describe(spec: dict[str, Any]) -> dict[str, Any]:
     """Parameter counts and an estimate of the memory that training takes, without taking any."""
     loaded = load_spec(spec)
     return {"parameters": count_parameters(loaded), "memory_bytes": training_memory_bytes(loaded)}
-
-
-def export(resources: Resources, checkpoint_id: str) -> str:
-    """The artifact key of the zipped pipeline, which is made at the first request."""
-    with resources.database.read() as session:
-        checkpoint = checkpoints.get(session, checkpoint_id)
-        artifact, sha256 = checkpoint.artifact, checkpoint.sha256
-    key = f"{artifact.rpartition('/')[0]}/diffusers.zip"
-    if resources.artifacts.exists(key):
-        return key
-    with tempfile.TemporaryDirectory(prefix="atelier-export-") as temporary:
-        folder, archive = Path(temporary) / "pipeline", Path(temporary) / "diffusers.zip"
-        folder.mkdir()
-        export_diffusers(weights(resources.artifacts, artifact, sha256), folder)
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:  # weights do not get smaller
-            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-                packed.write(file, file.relative_to(folder))
-        resources.artifacts.put_file(archive, key)
-    return key
 
 
 def warm_up() -> None:

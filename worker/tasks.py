@@ -55,10 +55,10 @@ def describe(spec: dict[str, Any], reply_to: str) -> None:
     answer_describe(resources(), spec, reply_to)
 
 
-def export(checkpoint_id: str, reply_to: str) -> None:
+def export(checkpoint_id: str, exported: str, reply_to: str) -> None:
     from worker.answering import answer_export
 
-    answer_export(resources(), checkpoint_id, reply_to)
+    answer_export(resources(), checkpoint_id, exported, reply_to)
 
 
 def prepare(dataset_id: str) -> None:

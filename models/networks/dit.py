@@ -46,7 +46,7 @@ class DiffusionTransformer(nn.Module):
         Times are timesteps or any other numbers, integer or float.
         """
         tokens_BNW = self.patches(images).flatten(2).transpose(1, 2) + self.positions
-        condition_BW = self.times(sine_features(times.expand(len(images)), _TIME_FEATURES))
+        condition_BW = self.times(sine_features(times.expand(images.shape[0]), _TIME_FEATURES))
         if self.labels is not None:
             condition_BW = condition_BW + self.labels(given(labels))
         condition_BW = F.silu(condition_BW)
@@ -55,7 +55,7 @@ class DiffusionTransformer(nn.Module):
         shift_B1W, scale_B1W = self.modulation(condition_BW).unsqueeze(1).chunk(2, dim=-1)
         patches_BNP = self.output(_modulated(tokens_BNW, shift_B1W, scale_B1W))
         side = images.shape[-1] // self._patch_size
-        patches_BPHW = patches_BNP.transpose(1, 2).reshape(len(images), -1, side, side)
+        patches_BPHW = patches_BNP.transpose(1, 2).reshape(images.shape[0], -1, side, side)
         return F.pixel_shuffle(patches_BPHW, self._patch_size)
 
 

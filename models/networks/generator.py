@@ -51,7 +51,7 @@ class DCGANGenerator(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents (B, nz) or (B, nz, 1, 1) and labels (B,) to images (B, C, H, W) in [-1, 1] or [0, 1]."""
-        maps = latents.reshape(len(latents), self.nz, 1, 1)
+        maps = latents.reshape(latents.shape[0], self.nz, 1, 1)
         if self.embedding is not None:
             embedded_BZ11 = self.embedding(given(labels))[..., None, None]
             maps = torch.cat([maps, embedded_BZ11], dim=1)

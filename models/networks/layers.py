@@ -60,7 +60,7 @@ class SelfAttention(nn.Module):
         # Not torch's fused attention: penalties need second derivatives, and it has none.
         weights_BNM = torch.softmax(query_BCN.transpose(1, 2) @ key_BCM, dim=-1)
         attended_BDN = value_BDM @ weights_BNM.transpose(1, 2)
-        attended_BDHW = attended_BDN.reshape(len(maps), -1, *maps.shape[2:])
+        attended_BDHW = attended_BDN.reshape(maps.shape[0], -1, *maps.shape[2:])
         result: Tensor = maps + self.gamma * self.output(attended_BDHW)
         return result
 

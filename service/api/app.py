@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from service.api import (
+    checkpoint_downloads,
     checkpoints,
     datasets,
     evaluations,
@@ -74,6 +75,7 @@ KEYED_ROUTERS: tuple[tuple[str, APIRouter], ...] = (
             events,
             samples,
             checkpoints,
+            checkpoint_downloads,
             generations,
             images,
             evaluations,

@@ -1,37 +1,26 @@
-"""Stored networks: listed, shown and downloaded."""
+"""Stored networks: listed, shown, pinned and deleted."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import Response
+from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
-from models.spec.diffusion import IN_TIMESTEPS
 from service.api.bodies import JsonBytes, json_body, parse_model
 from service.api.dependencies import (
-    Artifacts,
     Database,
     LinkMaker,
     Links,
     ListPage,
     Paging,
-    Publisher,
     naming_cursor,
 )
-from service.api.files import file_content, stored_file
 from service.api.image_replies import CheckpointChange, CheckpointReply
 from service.api.problems import responses
 from service.api.replies import Listing, listing
-from service.api.waiting import while_connected
-from service.errors import AtelierError, Invalid, Unavailable
 from service.records import checkpoints, jobs, retention
 from service.records.tables import Checkpoint
 
 router = APIRouter(tags=["checkpoints"])
-
-EXPORT_SECONDS = 60.0
 
 
 @router.get(
@@ -98,91 +87,6 @@ def delete_checkpoint(checkpoint_id: str, database: Database) -> None:
     """For good, pinned or not; the images that were made from it stay."""
     with database.transaction() as session:
         retention.remove(session, checkpoint_id)
-
-
-@router.get(
-    "/checkpoints/{checkpoint_id}/download",
-    operation_id="downloadCheckpoint",
-    summary="Download a checkpoint",
-    response_class=Response,
-    responses={
-        **file_content("application/octet-stream", "application/zip"),
-        **responses(
-            404,
-            s422="The checkpoint cannot be had in this format.",
-            s503="No worker made the export in time.",
-        ),
-    },
-)
-async def download_checkpoint(
-    checkpoint_id: str,
-    request: Request,
-    database: Database,
-    artifacts: Artifacts,
-    publisher: Publisher,
-    format: Annotated[  # noqa: A002
-        Literal["safetensors", "diffusers"],
-        Query(
-            description="`diffusers`: a pipeline folder as a zip, made when first asked for; "
-            "of diffusion models with a UNet, without labels, and by timesteps."
-        ),
-    ] = "safetensors",
-) -> Response:
-    """The weights with the spec in their metadata, or a pipeline that plain `diffusers` loads."""
-    checkpoint, exportable = await run_in_threadpool(_find, database, checkpoint_id)
-    stem = f"{checkpoint.id}-step{checkpoint.step}"
-    if format == "safetensors":
-        return await run_in_threadpool(
-            stored_file,
-            request,
-            artifacts,
-            checkpoint.artifact,
-            "application/octet-stream",
-            filename=f"{stem}.safetensors",
-            etag=checkpoint.sha256,
-        )
-    if not exportable:
-        raise Invalid(
-            "no_diffusers_export",
-            "diffusers has pipelines for UNets without labels that go by timesteps, and not for this model.",
-            hint="Download it with format=safetensors.",
-            param="format",
-        )
-    key = checkpoint.artifact.rpartition("/")[0] + "/diffusers.zip"
-    if not await run_in_threadpool(artifacts.exists, key):
-        await _export(request, publisher, checkpoint.id)
-    return await run_in_threadpool(
-        stored_file, request, artifacts, key, "application/zip", filename=f"{stem}-diffusers.zip"
-    )
-
-
-async def _export(request: Request, publisher: Publisher, checkpoint_id: str) -> None:
-    answer = await while_connected(
-        request, publisher.ask("atelier.export", checkpoint_id, timeout=EXPORT_SECONDS)
-    )
-    if answer is None:
-        raise Unavailable(
-            "export_not_made",
-            "No worker has made the diffusers folder in time.",
-            hint="See that a `sample` worker runs, and ask again.",
-        )
-    if "key" not in answer:
-        error = answer.get("error") or {}
-        raise AtelierError(
-            error.get("code", "export_failed"),
-            error.get("message", "The diffusers folder could not be made."),
-            hint=error.get("hint"),
-        )
-
-
-def _find(database: Database, checkpoint_id: str) -> tuple[Checkpoint, bool]:
-    """The checkpoint, and whether diffusers has a pipeline for its networks."""
-    with database.read() as session:
-        checkpoint = checkpoints.get(session, checkpoint_id)
-        spec = jobs.get(session, checkpoint.job_id).spec
-    network, schedule = spec.get("network") or {}, spec.get("noise_schedule") or {}
-    exportable = network.get("kind") == "unet" and schedule.get("kind") in IN_TIMESTEPS
-    return checkpoint, exportable and spec.get("conditional") is None
 
 
 def _page(session: Session, links: LinkMaker, page: Paging, job_id: str | None) -> Listing[CheckpointReply]:

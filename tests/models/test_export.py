@@ -16,8 +16,9 @@ from models.checkpoints import CheckpointError
 from models.networks import build_networks
 from models.presets import plan
 from models.sampling import generate
-from models.sampling.noise import generators
-from models.spec import BUILTIN_DATASETS, SamplerKind, SamplerSpec
+from models.sampling.noise import draw, generators
+from models.sampling.samplers import Start, denoise
+from models.spec import BUILTIN_DATASETS, DiffusionSpec, SamplerKind, SamplerSpec
 
 DIFFUSION = {"preset": "ddpm", "network": {"channels": 8, "attention_resolutions": [4]}}
 CLIPPED = {"use_clipped_model_output": True}
@@ -66,6 +67,24 @@ def test_diffusers_makes_the_same_images_of_the_export(tmp_path: Path, channels:
     for eta in (0.0, 0.6):
         expected = ours(SamplerSpec(kind=SamplerKind.DDIM, steps=5, eta=eta))
         assert np.array_equal(_pictures(ddim, num_inference_steps=5, eta=eta, **CLIPPED), expected)
+
+
+def test_diffusers_makes_the_same_values_of_the_export(tmp_path: Path) -> None:
+    """Breaks when the values before rounding are further apart than 1e-5."""
+    path = _saved(tmp_path, DIFFUSION)
+    loaded, folder = checkpoints.load(path), tmp_path / "diffusers"
+    checkpoints.export_diffusers(path, folder)
+    assert isinstance(loaded.spec, DiffusionSpec)
+    sources = generators(SEEDS)
+    noise = Start(draw(sources, loaded.spec.data.image_shape), sources)
+    sampler = SamplerSpec(kind=SamplerKind.DDIM, steps=5)
+    with torch.no_grad():
+        ours = denoise(loaded.networks["network"], noise, loaded.spec, sampler, None, lambda: None)
+    pipeline = DDIMPipeline.from_pretrained(folder)
+    theirs = _pictures(pipeline, num_inference_steps=5, output_type="np", **CLIPPED)
+    expected = (ours / 2 + 0.5).clamp(0, 1).numpy().transpose(0, 2, 3, 1)
+    assert np.abs(theirs.reshape(expected.shape) - expected).max() <= 1e-5
+    assert expected.std() > 0.02
 
 
 def test_the_export_is_a_plain_folder_of_safetensors(tmp_path: Path) -> None:

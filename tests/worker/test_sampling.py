@@ -217,10 +217,11 @@ def test_a_long_training_delays_no_image_and_questions_are_answered(
     assert "error" in refused
 
     ddpm = create_checkpoint(**TINY_DDPM)
-    exported = asyncio.run(ask("atelier.export", ddpm, timeout=180))
+    exported = asyncio.run(ask("atelier.export", ddpm, "diffusers", timeout=180))
     assert exported is not None
     names = zipfile.ZipFile(resources.artifacts.open(exported["key"])).namelist()
-    assert {"model_index.json", "unet/diffusion_pytorch_model.safetensors"} <= set(names)
-    assert asyncio.run(ask("atelier.export", ddpm, timeout=180)) == exported
+    files = {"model_index.json", "unet/diffusion_pytorch_model.safetensors", "README.md", "samples.png"}
+    assert files <= set(names)
+    assert asyncio.run(ask("atelier.export", ddpm, "diffusers", timeout=180)) == exported
     before = step_of(training.job_id)
     wait_until(lambda: step_of(training.job_id) > before, "the training goes on")

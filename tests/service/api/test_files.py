@@ -7,8 +7,12 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from models.spec.exporting import ExportFormat
 from service.artifacts import Artifacts
 from service.queue import reply
+from service.records import checkpoints
+from service.records.database import Database
+from service.records.exports import export_key
 from service.settings import Settings
 from tests.service.api.conftest import PNG, SHA256, WEIGHTS, Trained
 
@@ -44,31 +48,55 @@ def test_what_diffusers_cannot_sample_is_no_pipeline(
 
 
 @SQLITE
-def test_a_pipeline_is_made_when_first_asked_for(
+def test_an_unknown_format_is_refused(client: TestClient, trained: Trained) -> None:
+    refused = client.get(f"/v1/checkpoints/{trained.checkpoint}/download?format=pickle")
+    assert refused.status_code in (400, 422)
+    assert "torch_export" in refused.text
+
+
+@SQLITE
+@pytest.mark.parametrize("exported", ["diffusers", "onnx", "torch_export", "card"])
+def test_an_export_is_made_when_first_asked_for(
     client: TestClient,
     app: FastAPI,
     artifacts: Artifacts,
     settings: Settings,
     train: Callable[..., Trained],
+    database: Database,
     monkeypatch: pytest.MonkeyPatch,
+    exported: str,
 ) -> None:
-    """The worker's answer through Redis names the artifact; the second request finds it stored."""
+    """The worker's answer through Redis names the artifact; later requests find it stored, until it is old.
+
+    Breaks when a card tells scores that were measured anew since, or a resumed download begins again.
+    """
     trained = train(preset="ddpm")
     publisher = app.state.parts.publisher
     asked = []
 
     def answering(task: str, *args: Any, **options: Any) -> bool:
-        asked.append((task, args[0]))
-        key = f"jobs/{trained.job}/checkpoints/00000020/diffusers.zip"
+        asked.append((task, *args[:2]))
+        with database.read() as session:
+            key = export_key(checkpoints.get(session, args[0]), ExportFormat(args[1]))
+        assert key.startswith(f"jobs/{trained.job}/checkpoints/00000020/")
         artifacts.put_bytes(b"zip", key)
         reply(settings.redis_url, args[-1], {"key": key})
         return True
 
     monkeypatch.setattr(publisher, "send", answering)
+    url = f"/v1/checkpoints/{trained.checkpoint}/download?format={exported}"
     for _ in range(2):
-        got = client.get(f"/v1/checkpoints/{trained.checkpoint}/download?format=diffusers")
+        got = client.get(url)
         assert (got.status_code, got.content, got.headers["content-type"]) == (200, b"zip", "application/zip")
-    assert asked == [("atelier.export", trained.checkpoint)]
+    assert f'-step20-{exported}.zip"' in got.headers["content-disposition"]
+    part = client.get(url, headers={"Range": "bytes=1-", "If-Range": got.headers["etag"]})
+    assert (part.status_code, part.content) == (206, b"ip")
+    assert client.get(url, headers={"If-None-Match": got.headers["etag"]}).status_code == 304
+    assert asked == [("atelier.export", trained.checkpoint, exported)]
+    with database.transaction() as session:
+        checkpoints.get(session, trained.checkpoint).scores = {"fid": 3.0}
+    assert client.get(url).status_code == 200
+    assert len(asked) == 2
 
 
 @SQLITE

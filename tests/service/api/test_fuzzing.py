@@ -15,9 +15,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from models.spec.exporting import ExportFormat
 from service.api.app import create_app
-from service.records import evaluations
+from service.artifacts import Artifacts
+from service.records import checkpoints, evaluations
 from service.records.database import Database
+from service.records.exports import export_key
 from service.settings import Settings
 from tests.service.api.conftest import Trained
 
@@ -41,13 +44,15 @@ NO_WAITS = {
 
 
 def test_what_is_answered_is_what_is_described(
-    settings: Settings, database: Database, key: str, train: Callable[..., Trained]
+    settings: Settings, database: Database, artifacts: Artifacts, key: str, train: Callable[..., Trained]
 ) -> None:
     """Valid requests and invalid ones to every operation, half of them to objects that are there."""
     trained = train()
     request = {"scores": ["kid"], "samples": 10, "extractor": "classifier", "sampler": None, "seed": 0}
     with database.transaction() as session:
         evaluation = evaluations.create(session, trained.checkpoint, request)
+        for exported in ExportFormat:  # there is no worker that would make them
+            artifacts.put_bytes(b"zip", export_key(checkpoints.get(session, trained.checkpoint), exported))
     known = {
         "job_id": trained.job,
         "checkpoint_id": trained.checkpoint,
