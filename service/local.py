@@ -82,6 +82,8 @@ class Stack:
             self.interruption.sleep(0.5)
             if self._supervisor and not self._supervisor.alive():
                 raise LocalError("stack_died", "supervisord ended unexpectedly", f"Look into {self.logs}.")
+            if self._supervisor:
+                tether.reap_orphans(spare=self._spared | {self._supervisor.pid})
 
     def _start(self) -> None:
         self.port = usable_port(self.host, self.port)

