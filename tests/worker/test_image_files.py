@@ -229,7 +229,7 @@ def test_a_grid_has_its_columns_and_padding(
         (TINY_DDPM, {"n": 1, "init_image": begun(1, side=50)["png"], "strength": 0.1}, set()),
         (TINY_DDPM, {"n": 3, "format": "jpeg", "quality": 50, "grid": {"columns": 3}}, {"grid"}),
     ],
-    ids=["truncation", "gif", "webp", "init_image", "jpeg"],  # a set's own order is another one in each process
+    ids=["truncation", "gif", "webp", "init_image", "jpeg"],  # a set has another order in each process
 )
 def test_what_the_api_orders_is_what_a_worker_makes(
     resources: Resources,
