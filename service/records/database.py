@@ -35,7 +35,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine = build_engine(url)
         # SQLite has one writer at a time: threads of one process wait for each other here, asleep.
-        self._turn = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+        self._turn = threading.RLock() if self.engine.dialect.name == "sqlite" else None
         self._writing = self.engine.execution_options(**{_WRITES: True})
         self._reading = (
             self.engine.execution_options(postgresql_readonly=True)

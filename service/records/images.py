@@ -43,6 +43,7 @@ def get(session: Session, image_id: str) -> ImageBatch:
 
 def cancel(session: Session, image_id: str) -> ImageBatch:
     """Nobody wants them any more: a worker that makes them stops within seconds. Conflict if it has."""
+    get(session, image_id)
     open_ = ImageBatch.status.in_([RequestStatus.QUEUED, RequestStatus.RUNNING])
     cancel = update(ImageBatch).where(ImageBatch.id == image_id, open_)
     cancel = cancel.values(status=RequestStatus.CANCELLED, lease_expires_at=None, finished_at=instant(None))
