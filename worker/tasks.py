@@ -1,7 +1,6 @@
 """The tasks of the three queues; each imports what it needs, so a training worker never imports torch."""
 
 import functools
-import importlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from worker.resources import Resources, open_resources
 if TYPE_CHECKING:
     from worker.fork_server import ForkServer
     from worker.sampling import Sampler
+    from worker.seat import Seat
 
 stopping = threading.Event()
 
@@ -36,12 +36,17 @@ def fork_server() -> "ForkServer | None":
     return ForkServer() if AVAILABLE and settings.preload else None
 
 
-def train(job_id: str) -> None:
+@functools.cache
+def seat() -> "Seat":
     from worker.process import start_fresh
-    from worker.supervisor import supervise
+    from worker.seat import Seat
 
     server = fork_server()
-    supervise(job_id, resources(), stopping, server.start_trainer if server else start_fresh)
+    return Seat(resources(), stopping, server.start_trainer if server else start_fresh)
+
+
+def train(job_id: str) -> None:
+    seat().train(job_id)
 
 
 def sample(image_id: str) -> None:
@@ -108,8 +113,7 @@ def preload(instance: Any, **_: object) -> None:
         answering.warm_up()
         doorbell.answer(settings.redis_url, sampler().ring, stopping)
     if "train" in queues:
-        importlib.import_module("worker.supervisor")
-        resources()
+        seat().look()
         if server := fork_server():
             server.start()
     presence.start(resources(), queues, stopping, warm if "sample" in queues else list)

@@ -1,0 +1,67 @@
+"""The place of a training worker's one job, which a message asks for or the idle worker finds by itself."""
+
+import logging
+import threading
+
+from service.errors import AtelierError
+from service.records import jobs
+from worker.process import start_fresh
+from worker.resources import Resources
+from worker.supervisor import StartTrainer, supervise
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY = 3.0
+TURN_EVERY = 0.5  # seconds between two looks at whether to stop, of a message that waits for its turn
+
+
+class Seat:
+    """Trains one job at a time.
+
+    While Redis is away, or has forgotten its messages, queued jobs are found in SQL: `look` costs one indexed
+    query in three seconds, and only while nothing is trained.
+    """
+
+    def __init__(
+        self, resources: Resources, stopping: threading.Event, start: StartTrainer = start_fresh
+    ) -> None:
+        self._resources = resources
+        self._stopping = stopping
+        self._start = start
+        self._taken = threading.Lock()
+
+    def train(self, job_id: str) -> None:
+        """Train the job of a message, or the one that has waited longest, once the seat is free."""
+        while not self._stopping.is_set():
+            if self._taken.acquire(timeout=TURN_EVERY):
+                try:
+                    supervise(job_id, self._resources, self._stopping, self._start)
+                finally:
+                    self._taken.release()
+                return
+
+    def look(self) -> threading.Thread:
+        """Look for waiting jobs in a thread of its own until `stopping` is set; the process waits for it."""
+        thread = threading.Thread(target=self._look, name="seat")
+        thread.start()
+        return thread
+
+    def _look(self) -> None:
+        while not self._stopping.wait(LOOK_EVERY):
+            if not self._taken.acquire(blocking=False):
+                continue
+            try:
+                self._train_waiting()
+            except AtelierError as error:
+                logger.warning("no job was looked for: %s", error)
+            except Exception:
+                logger.exception("a job that was found could not be trained")
+            finally:
+                self._taken.release()
+
+    def _train_waiting(self) -> None:
+        with self._resources.database.read() as session:
+            waiting = jobs.longest_waiting(session)
+        if waiting is not None:
+            logger.info("job %s was found waiting", waiting)
+            supervise(waiting, self._resources, self._stopping, self._start)
