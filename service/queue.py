@@ -118,10 +118,13 @@ class Publisher:
             return None
         return None if answer is None else _decoded(answer[1])
 
-    def announce(self, channel: str, message: str = "") -> bool:
-        """Wakes whoever listens on the channel; False if Redis is away."""
+    def announce(self, *channels: str) -> bool:
+        """Wakes whoever listens on one of the channels; False if Redis is away."""
         try:
-            self._redis.publish(bells.PREFIX + channel, message)
+            with self._redis.pipeline(transaction=False) as together:
+                for channel in channels:
+                    together.publish(bells.PREFIX + channel, "")
+                together.execute()
         except _UNREACHABLE:
             return False
         return True

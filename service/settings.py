@@ -43,6 +43,7 @@ RedisUrl = Annotated[
         r"rediss?://.*|(unix|redis\+socket)://.*/.+",
     ),
 ]
+GpuMemory = Annotated[float | None, Field(gt=0, le=1)]
 
 
 def database_in(folder: Path) -> str:
@@ -95,6 +96,16 @@ class Settings(BaseSettings):
         default="auto",
         pattern=r"^(auto|cpu|cuda:\d{1,3})$",
         description="What workers compute on: `auto` (the first GPU, else the CPU), `cpu`, or `cuda:N`.",
+    )
+    train_gpu_memory: GpuMemory = Field(
+        default=None,
+        description="Share of its GPU's memory that a trainer may take, such as 0.7, so that images can be "
+        "made on the same GPU meanwhile. Default: no limit.",
+    )
+    sample_gpu_memory: GpuMemory = Field(
+        default=None,
+        description="Share of its GPU's memory that a sampling worker may take, such as 0.25. What does not "
+        "fit is made in smaller batches. Default: no limit.",
     )
     preload: bool = Field(
         default=True,

@@ -15,6 +15,19 @@ class DeviceError(Exception):
         self.hint = hint
 
 
+def open_device(wanted: str, gpu_memory: float | None) -> str:
+    """The device of `resolve_device`; of a GPU this process takes at most that share of the memory.
+
+    Beyond it torch raises the `OutOfMemoryError` of a GPU that is full.
+    """
+    device = resolve_device(wanted)
+    if gpu_memory is not None and device != "cpu":
+        import torch
+
+        torch.cuda.set_per_process_memory_fraction(gpu_memory, device)
+    return device
+
+
 def resolve_device(wanted: str) -> str:
     """ "cpu" or "cuda:N". `auto` takes the first GPU where there is one."""
     if wanted == "cpu":

@@ -16,10 +16,10 @@ RETRY_EVERY = 1.0
 
 
 def answer(redis_url: str, ring: Callable[[], None], stopping: threading.Event) -> threading.Thread:
-    """Call `ring` for each ring, from a thread of its own; several that came meanwhile are one.
+    """Call `ring`, which returns at once, for each ring, from a thread of its own; several may be one.
 
-    What was asked for while nobody listened is rung for once it does. The thread ends with what it is at when
-    `stopping` is set, and the process waits for it.
+    What was asked for while nobody listened is rung for once it does. The thread ends when `stopping` is set,
+    and the process waits for it.
     """
     thread = threading.Thread(target=_listen, args=(redis_url, ring, stopping), name="doorbell")
     thread.start()

@@ -20,7 +20,7 @@ from service.records import checkpoints, evaluations, jobs
 from service.records.database import Database
 from worker import classifiers
 from worker.devices import resolve_device
-from worker.failures import failure
+from worker.failures import CHECKPOINT_DELETED, failure
 from worker.recorder import bare_scores
 from worker.renewal import Renewal
 from worker.resources import Resources
@@ -105,13 +105,16 @@ def renew(database: Database, claim: Claim) -> bool:
 
 
 def _claim(database: Database) -> Claim | None:
-    with database.transaction() as session:
-        row = evaluations.claim_next(session, worker_name())
-        if row is None:
-            return None
-        stored = checkpoints.get(session, row.checkpoint_id)
-        dataset = jobs.get(session, stored.job_id).dataset
-        return Claim(row.id, row.attempt, stored.artifact, stored.sha256, dataset, row.request)
+    while True:
+        with database.transaction() as session:
+            row = evaluations.claim_next(session, worker_name())
+            if row is None:
+                return None
+            stored = checkpoints.living(session, [row.checkpoint_id]).get(row.checkpoint_id)
+            if stored is not None:
+                dataset = jobs.get(session, stored.job_id).dataset
+                return Claim(row.id, row.attempt, stored.artifact, stored.sha256, dataset, row.request)
+            evaluations.fail(session, row.id, row.attempt, CHECKPOINT_DELETED)
 
 
 def _dataset(claim: Claim, artifacts: Artifacts) -> PackedDataset:

@@ -12,6 +12,12 @@ SPACE_HINT = (
 )
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+CHECKPOINT_DELETED = {
+    "code": "checkpoint_deleted",
+    "message": "The checkpoint was deleted before its turn came.",
+    "hint": "GET /v1/checkpoints lists the checkpoints.",
+}
+
 
 def failure(
     error: BaseException, *, code: str, hint: str, memory_hint: str = out_of_memory.HINT

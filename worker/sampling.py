@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,11 +11,12 @@ from models.checkpoints import LoadedCheckpoint, load
 from models.out_of_memory import is_out_of_memory
 from models.sampling import generate, labels_of
 from models.spec import DiffusionSpec, SamplerSpec
+from service.errors import AtelierError
 from service.queue import images_channel
 from service.records import checkpoints, images
 from worker.batching import Order, Share, init_images, next_batch
-from worker.devices import resolve_device
-from worker.failures import failure
+from worker.devices import open_device
+from worker.failures import CHECKPOINT_DELETED, failure
 from worker.image_files import init_image, store_images
 from worker.renewal import Renewal
 from worker.resources import Resources
@@ -29,6 +31,7 @@ WINDOW = 0.002  # seconds in which requests that come together are gathered, whi
 CLAIMED = 16  # requests claimed at a time, so that another worker finds some as well
 HELD = 64  # requests in the making
 STORED_AT_ONCE = 8
+LOOK_EVERY = 1.0  # seconds between two looks at whether to stop
 MEMORY_HINT = "Ask for fewer images at a time, or give the sampling worker more memory."
 
 
@@ -37,31 +40,55 @@ class Superseded(Exception):
 
 
 class Sampler:
-    """Doorbells may ring on any thread: the first one makes all that is queued, the others return at once."""
+    """Any thread may `hear` a doorbell; the one of `serve` makes what is queued."""
 
     def __init__(self, resources: Resources, stopping: threading.Event) -> None:
         self._resources = resources
         self._stopping = stopping
-        self._device = resolve_device(resources.settings.device)
+        self._device = open_device(resources.settings.device, resources.settings.sample_gpu_memory)
         self.warm = WarmCheckpoints(resources.settings.warm_bytes)
         self._size = BATCH
         self._storing = ThreadPoolExecutor(STORED_AT_ONCE, thread_name_prefix="storing")
         self._rung = threading.Event()
-        self._busy = threading.Lock()
+        self._left_some = False
+
+    def hear(self) -> None:
+        """Note that images are asked for, for the thread of `serve` to answer."""
+        self._rung.set()
+
+    def serve(self) -> threading.Thread:
+        """Answer what is heard in a thread of its own until `stopping` is set; the process waits for it."""
+        thread = threading.Thread(target=self._serve, name="sampler")
+        thread.start()
+        return thread
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            if not self._rung.wait(LOOK_EVERY):
+                continue
+            try:
+                self.ring()
+            except AtelierError as error:
+                logger.warning("a ring was not answered: %s", error)
+            except Exception:
+                logger.exception("a ring was not answered")
+            else:
+                continue
+            # What was claimed comes back when its lease runs out; what still waits is looked for again.
+            self._rung.set()
+            self._stopping.wait(LOOK_EVERY)
 
     def ring(self) -> None:
+        """Make all that is queued, and what is asked for meanwhile; on one thread at a time."""
         self._rung.set()
-        # Looked at again once the lock is free: a ring that found it taken must not be lost.
-        while self._rung.is_set() and self._busy.acquire(blocking=False):
-            try:
-                while self._rung.is_set():
-                    self._rung.clear()
-                    self._make_all()
-            finally:
-                self._busy.release()
+        while self._wanted():
+            self._make_all()
+
+    def _wanted(self) -> bool:
+        return self._rung.is_set() and not self._stopping.is_set()
 
     def _make_all(self) -> None:
-        """Make what is queued and what is asked for meanwhile, batch by batch, each kind in its turn."""
+        """Batch by batch, each kind in its turn."""
         orders: list[Order] = []
         with Renewal("images", lambda: self._renew(orders)):
             while not self._stopping.is_set():
@@ -86,22 +113,34 @@ class Sampler:
             self._resources.publisher.send("atelier.sample", image_id)
 
     def _admit(self, orders: list[Order]) -> None:
-        """Take what waits; the first request to come is given a moment in which others join it."""
+        """Take what waits; the first requests to come are given a moment in which others join them."""
         if not orders:
-            if not self._claim(orders, 1):
-                return
-            time.sleep(WINDOW)
-        while len(orders) < HELD and self._claim(orders, CLAIMED) == CLAIMED:
-            pass
+            self._claim_heard(orders)
+            if orders:
+                time.sleep(WINDOW)
+        self._claim_heard(orders)
 
-    def _claim(self, orders: list[Order], limit: int) -> int:
+    def _claim_heard(self, orders: list[Order]) -> None:
+        """Nothing is looked for that nobody has rung for, unless the last look has left some."""
+        while len(orders) < HELD and (self._left_some or self._wanted()):
+            self._rung.clear()
+            self._left_some = self._claim(orders) == CLAIMED
+
+    def _claim(self, orders: list[Order]) -> int:
         with self._resources.database.transaction() as session:
-            claimed = [
-                Order(row.id, row.attempt, row.request, checkpoints.get(session, row.checkpoint_id))
-                for row in images.claim(session, worker_name(), limit)
-            ]
+            rows = images.claim(session, worker_name(), CLAIMED)
+            found = checkpoints.living(session, {row.checkpoint_id for row in rows})
+            gone = [row for row in rows if row.checkpoint_id not in found]
+            for row in gone:
+                images.fail(session, row.id, row.attempt, CHECKPOINT_DELETED)
+        self._announce([row.id for row in gone])
+        claimed = [
+            Order(row.id, row.attempt, row.request, found[row.checkpoint_id])
+            for row in rows
+            if row.checkpoint_id in found
+        ]
         orders.extend(order for order in claimed if self._is_ready(order))
-        return len(claimed)
+        return len(rows)
 
     def _is_ready(self, order: Order) -> bool:
         """Whether its network is loaded; where that fails, so does the order."""
@@ -162,17 +201,17 @@ class Sampler:
             order: self._storing.submit(store_images, order, self._resources.artifacts.put_bytes)
             for order in orders
         }
-        results = {}
+        results: dict[str, tuple[int, dict[str, Any]]] = {}
         for order, storing in stored.items():
             try:
-                results[order] = storing.result()
+                results[order.image_id] = order.attempt, storing.result()
             except Exception as error:
                 logger.exception("images %s could not be stored", order.image_id)
                 self._fail([order], error)
-        with self._resources.database.transaction() as session:
-            for order, result in results.items():
-                images.finish(session, order.image_id, order.attempt, result)
-        self._announce(list(results))
+        if results:
+            with self._resources.database.transaction() as session:
+                images.finish_all(session, results)
+            self._announce(results)
 
     def _fail(self, orders: list[Order], error: Exception) -> None:
         hint = "The sampling worker's log has the traceback."
@@ -181,12 +220,12 @@ class Sampler:
             for order in orders:
                 images.fail(session, order.image_id, order.attempt, reason)
                 order.lost = True
-        self._announce(orders)
+        self._announce([order.image_id for order in orders])
 
-    def _announce(self, orders: list[Order]) -> None:
+    def _announce(self, image_ids: Collection[str]) -> None:
         """Routes that wait look into SQL when this rings, so it rings after the row says how it ended."""
-        for order in orders:
-            self._resources.publisher.announce(images_channel(order.image_id))
+        if image_ids:
+            self._resources.publisher.announce(*map(images_channel, image_ids))
 
     def _load(self, order: Order) -> LoadedCheckpoint:
         stored = order.checkpoint
@@ -200,10 +239,10 @@ class Sampler:
 
     def forget_deleted(self) -> None:
         """Let go of checkpoints that were deleted since they were loaded."""
-        ids = [one["checkpoint_id"] for one in self.warm.told()]
+        ids = {one["checkpoint_id"] for one in self.warm.told()}
         if ids:
             with self._resources.database.read() as session:
-                self.warm.drop(checkpoints.deleted(session, ids))
+                self.warm.drop(ids - checkpoints.living(session, ids).keys())
 
     def _renew(self, orders: list[Order]) -> bool:
         """Called from a thread of its own: keeps the leases, and marks what is lost."""

@@ -53,21 +53,23 @@ class Ending(StrEnum):
 
 def supervise(
     job_id: str, resources: Resources, stopping: threading.Event, start: StartTrainer = start_fresh
-) -> None:
-    """Run the job, or the one that has waited longest if this one is not there to be taken.
+) -> bool:
+    """Run the job, or the one that has waited longest if this one is not there to be taken; False if none is.
 
     A Celery worker that reserves nothing takes a message a second, so those of jobs that were cancelled, or
     that came twice, would keep the jobs behind them waiting.
     """
     if stopping.is_set():
-        return
+        return False
     assignment = claim(job_id, resources) if dataset_is_settled(resources, job_id) else None
     if assignment is None:
         with resources.database.read() as session:
             waiting = jobs.longest_waiting(session)
         assignment = claim(waiting, resources) if waiting else None
-    if assignment is not None:
-        run_attempt(assignment, resources, stopping, start)
+    if assignment is None:
+        return False
+    run_attempt(assignment, resources, stopping, start)
+    return True
 
 
 def claim(job_id: str, resources: Resources) -> Assignment | None:
@@ -152,6 +154,7 @@ class Attempt:
             "dataset": str(self._resources.artifacts.local_folder(f"datasets/{dataset_id}/packed")),
             "out": str(self._folder),
             "device": self._resources.settings.device,
+            "gpu_memory": self._resources.settings.train_gpu_memory,
             "classifiers": str(classifiers.stored(self._resources.artifacts, self._folder / "classifiers")),
             "inception": None if inception is None else str(inception),
             "init": None if init is None else str(init),

@@ -51,7 +51,7 @@ def train(job_id: str) -> None:
 
 def sample(image_id: str) -> None:
     """Whichever images are queued are made; for rings that `worker.doorbell` did not hear."""
-    sampler().ring()
+    sampler().hear()
 
 
 def describe(spec: dict[str, Any], reply_to: str) -> None:
@@ -111,7 +111,8 @@ def preload(instance: Any, **_: object) -> None:
         from worker import answering, doorbell
 
         answering.warm_up()
-        doorbell.answer(settings.redis_url, sampler().ring, stopping)
+        sampler().serve()
+        doorbell.answer(settings.redis_url, sampler().hear, stopping)
     if "train" in queues:
         seat().look()
         if server := fork_server():

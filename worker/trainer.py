@@ -53,10 +53,10 @@ def run(command: dict[str, Any], events: TextIO) -> None:
     """Train as the command says. torch comes in last: the end of the supervisor is watched by then."""
     from models.data.packed import PackedDataset
     from models.spec import load_spec
-    from worker.devices import resolve_device
+    from worker.devices import open_device
 
     dataset, spec = PackedDataset.open(Path(command["dataset"])), load_spec(command["spec"])
-    device = resolve_device(command["device"])
+    device = open_device(command["device"], command["gpu_memory"])
 
     from models.tensorboard import TensorBoardWriter
     from models.training import Saved, event_to_json, train

@@ -136,10 +136,9 @@ def get(session: Session, checkpoint_id: str, *, lock: bool = False) -> Checkpoi
     return found
 
 
-def deleted(session: Session, ids: Collection[str]) -> set[str]:
-    """Those of these that were deleted, or whose job was."""
-    kept = select(Checkpoint.id).where(Checkpoint.id.in_(ids), Checkpoint.deleted_at.is_(None))
-    return set(ids) - set(session.scalars(kept))
+def living(session: Session, ids: Collection[str]) -> dict[str, Checkpoint]:
+    """Those of these that were not deleted, nor their jobs, by id."""
+    return {row.id: row for row in session.scalars(select(Checkpoint).where(Checkpoint.id.in_(ids), LIVING))}
 
 
 def folder_of(row: Checkpoint) -> str:

@@ -24,7 +24,7 @@ claim = _requests.claim
 claim_next = _requests.claim_next
 renew = _requests.renew
 release = _requests.release
-finish = _requests.finish
+finish_all = _requests.finish_all
 fail = _requests.fail
 stale = _requests.stale
 

@@ -1,6 +1,7 @@
 """ATELIER_DEVICE, and what a GPU worker leaves on its GPU."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from service.records.status import JobStatus
 from service.settings import Settings
-from worker.devices import DeviceError, resolve_device
+from worker.devices import DeviceError, open_device, resolve_device
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
@@ -35,6 +36,24 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     """Breaks when training silently falls back to a CPU for days."""
     with pytest.raises(DeviceError, match="cuda:99"):
         resolve_device("cuda:99")
+
+
+def test_a_share_of_a_gpu_means_nothing_to_a_cpu() -> None:
+    assert open_device("cpu", 0.25) == "cpu"
+
+
+@pytest.mark.gpu
+@CUDA
+def test_no_more_than_its_share_of_a_gpu_is_taken() -> None:
+    """Breaks when a trainer takes the memory that images need."""
+    total = torch.cuda.mem_get_info(0)[1]
+    program = (
+        "import torch; from worker.devices import open_device; "
+        f"torch.empty({total // 2}, dtype=torch.uint8, device=open_device('cuda:0', 0.25))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert "OutOfMemoryError" in ended.stderr
 
 
 @pytest.mark.gpu

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -131,6 +132,21 @@ def test_a_lease_is_kept_for_as_long_as_it_takes(
 
     with Renewal("this evaluation", renew):
         wait_until(renewed, "a renewed lease")
+
+
+@SQLITE
+def test_an_evaluation_of_a_checkpoint_that_was_deleted_fails_and_holds_nobody_up(
+    resources: Resources, create_checkpoint: Callable[..., str]
+) -> None:
+    """Breaks when what cannot be measured is claimed again and again, before all that follow it."""
+    gone = create_checkpoint()
+    with resources.database.transaction() as session:
+        asked = [evaluations.create(session, gone, OWN).id for _ in range(2)]
+        checkpoints.get(session, gone).deleted_at = datetime.now(UTC)
+    evaluate(resources)
+    with resources.database.read() as session:
+        errors = [evaluations.get(session, evaluation_id).error or {} for evaluation_id in asked]
+    assert [error.get("code") for error in errors] == ["checkpoint_deleted"] * 2
 
 
 def test_a_ring_that_finds_nothing_does_nothing(resources: Resources) -> None:

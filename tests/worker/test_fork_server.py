@@ -37,7 +37,7 @@ def command(packed_digits: PackedDataset, tmp_path: Path) -> Callable[..., dict[
     def make(preset: str = "dcgan", out: str = "out", **changed: Any) -> dict[str, Any]:
         spec = small(preset, **{"evaluation": None, **changed}).model_dump(mode="json")
         paths = {"dataset": str(packed_digits.folder), "out": str(tmp_path / out)}
-        nothing = dict.fromkeys(["inception", "init", "resume"])
+        nothing = dict.fromkeys(["inception", "init", "resume", "gpu_memory"])
         return {"spec": spec, **paths, **nothing, "device": "cpu", "classifiers": str(tmp_path), "step": 0}
 
     return make

@@ -3,13 +3,15 @@
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import torch
 
 from models.sampling import generate
-from service.records import images
+from service.errors import Unavailable
+from service.records import checkpoints, images
 from service.records.status import RequestStatus
 from tests.worker.made import TINY_DDPM, pictures, row
 from worker import renewal, sampling
@@ -111,9 +113,12 @@ def test_a_batch_that_is_too_large_for_the_memory_is_made_in_halves(
 
 @SQLITE
 def test_every_row_is_made_once_however_many_ring(
-    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
+    resources: Resources, create_checkpoint: Make, ask_images: Make, wait_until: Callable[..., None]
 ) -> None:
-    """Breaks when a ring that finds the loop busy is lost, or two threads share one network."""
+    """Breaks when a ring that finds the loop busy is lost."""
+    stopping = threading.Event()
+    sampler = Sampler(resources, stopping)
+    serving = sampler.serve()
     checkpoint = create_checkpoint()
     asked: list[str] = []
     lock = threading.Lock()
@@ -123,12 +128,61 @@ def test_every_row_is_made_once_however_many_ring(
             image_id = ask_images(checkpoint, [seed])
             with lock:
                 asked.append(image_id)
-            sampler.ring()
+            sampler.hear()
 
     threads = [threading.Thread(target=order_and_ring) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    rows = [row(resources, image_id) for image_id in asked]
-    assert {(found.status, found.attempt) for found in rows} == {(RequestStatus.SUCCEEDED, 1)}
+
+    def made() -> set[tuple[RequestStatus, int]]:
+        return {(found.status, found.attempt) for found in (row(resources, image_id) for image_id in asked)}
+
+    wait_until(lambda: made() == {(RequestStatus.SUCCEEDED, 1)}, "every row is made once")
+    stopping.set()
+    serving.join(30)
+    assert not serving.is_alive()
+
+
+@SQLITE
+def test_images_of_a_checkpoint_that_was_deleted_fail_and_hold_nobody_up(
+    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
+) -> None:
+    """Breaks when a request that cannot be made is claimed again and again, before all that follow it."""
+    gone, there = create_checkpoint(), create_checkpoint(generator={"ngf": 4, "nz": 3})
+    lost, made = ask_images(gone, [1]), ask_images(there, [1])
+    with resources.database.transaction() as session:
+        checkpoints.get(session, gone).deleted_at = datetime.now(UTC)
+    sampler.ring()
+    found = row(resources, lost)
+    assert (found.status, found.error and found.error["code"]) == (RequestStatus.FAILED, "checkpoint_deleted")
+    assert row(resources, made).status == RequestStatus.SUCCEEDED
+
+
+@SQLITE
+def test_an_outage_of_the_database_does_not_end_the_service(
+    resources: Resources,
+    create_checkpoint: Make,
+    ask_images: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until: Callable[..., None],
+) -> None:
+    """Breaks when one failed look leaves a worker that makes no images any more, or loses the ring."""
+    stopping, failed = threading.Event(), threading.Event()
+    sampler = Sampler(resources, stopping)
+    asked = ask_images(create_checkpoint(), [1])
+
+    def fail(*_: object) -> None:
+        failed.set()
+        raise Unavailable("database_unavailable", "The database did not answer.", hint="Wait.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(images, "claim", fail)
+        serving = sampler.serve()
+        sampler.hear()
+        assert failed.wait(30)
+    wait_until(lambda: row(resources, asked).status == RequestStatus.SUCCEEDED, "the images are made")
+    stopping.set()
+    serving.join(30)
+    assert not serving.is_alive()

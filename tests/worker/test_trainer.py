@@ -38,6 +38,7 @@ def command(packed_digits: PackedDataset, tmp_path: Path) -> Callable[..., dict[
             "dataset": str(packed_digits.folder),
             "out": str(tmp_path / "out"),
             "device": device,
+            "gpu_memory": 0.5,
             "classifiers": str(tmp_path),
             "inception": None,
             "init": None,

@@ -155,7 +155,7 @@ def drawing(database: Database, artifacts: Artifacts, settings: Settings) -> Cal
                 result = _draw(artifacts, batch.id, batch.request)
                 with database.transaction() as session:
                     if error is None:
-                        images.finish(session, batch.id, batch.attempt, result)
+                        images.finish_all(session, {batch.id: (batch.attempt, result)})
                     else:
                         images.fail(session, batch.id, batch.attempt, error)
                 if announce:

@@ -144,7 +144,7 @@ def test_a_row_of_an_earlier_version_is_still_answered(
         claimed = images.claim_next(session, "test")
         assert claimed is not None
         data = [{"index": 0, "seed": 1, "label": None, "artifact": f"images/{old.id}/0.png"}]
-        images.finish(session, old.id, claimed.attempt, {"data": data, "grid": None})
+        images.finish_all(session, {old.id: (claimed.attempt, {"data": data, "grid": None})})
     batch = client.get(f"/v1/images/{old.id}").json()
     assert (batch["data"][0]["seed"], batch["data"][0]["position"], batch["truncation"]) == (1, None, None)
 

@@ -38,8 +38,8 @@ def test_a_batch_is_queued_claimed_and_finished(database: Database, new_batch) -
     )
     with database.transaction() as session:
         assert images.renew(session, {batch.id: 1, "img_other": 1}) == {batch.id}
-        assert images.finish(session, batch.id, 1, {"data": [{"index": 0}]})
-        assert not images.finish(session, batch.id, 1, {"data": []})
+        assert images.finish_all(session, {batch.id: (1, {"data": [{"index": 0}]})}) == {batch.id}
+        assert not images.finish_all(session, {batch.id: (1, {"data": []})})
         assert not images.fail(session, batch.id, 1, {})
         assert not images.renew(session, {batch.id: 1})
     with database.read() as session:
@@ -90,7 +90,7 @@ def test_a_vanished_worker_is_replaced_and_can_write_no_more(database: Database,
         again = images.claim_next(session, "w2", now=at(LEASE_SECONDS + 1))
         assert again is not None
         assert again.attempt == 2
-        assert not images.finish(session, batch.id, 1, {})
+        assert not images.finish_all(session, {batch.id: (1, {})})
         assert not images.renew(session, {batch.id: 1})
 
 
@@ -133,8 +133,8 @@ def test_what_is_cancelled_is_claimed_and_finished_by_nobody(database: Database,
         assert [row.id for row in claimed] == [running.id, made.id]
         assert images.cancel(session, running.id).finished_at is not None
         assert images.renew(session, {running.id: 1, made.id: 1}) == {made.id}
-        assert not images.finish(session, running.id, 1, {"data": []})
-        assert images.finish(session, made.id, 1, {"data": []})
+        ended = images.finish_all(session, {running.id: (1, {"data": []}), made.id: (1, {"data": []})})
+        assert ended == {made.id}
     with database.transaction() as session:
         with pytest.raises(Conflict, match="succeeded"):
             images.cancel(session, made.id)
@@ -151,7 +151,7 @@ def test_images_expire_with_their_files_and_not_before_they_have_ended(
     with database.transaction() as session:
         for batch, moment in ((ended, 0), (later, 50)):
             images.claim_next(session, "w", now=at(moment))
-            assert images.finish(session, batch.id, 1, {"data": []}, now=at(moment))
+            assert images.finish_all(session, {batch.id: (1, {"data": []})}, now=at(moment))
         assert images.expire(session, 60, now=at(61)) == 1
         assert images.expire(session, 60, now=at(61)) == 0
         assert unwanted.oldest(session) == [f"images/{ended.id}"]

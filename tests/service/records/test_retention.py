@@ -124,7 +124,7 @@ def test_what_is_pinned_or_waited_for_stays(database: Database, new_job, new_run
         retention.pin(session, rows[0].id, pinned=False)
         claimed = images.claim_next(session, "w")
         assert claimed is not None
-        assert images.finish(session, made.id, claimed.attempt, {"data": []})
+        assert images.finish_all(session, {made.id: (claimed.attempt, {"data": []})})
     store(job, 8)
     assert steps(left(job)) == [3, 4, 7, 8]
 
@@ -194,7 +194,7 @@ def test_a_deleted_one_is_gone_for_every_reader_and_its_images_stay(
         made = images.create(session, first.id, {"seeds": [1]})
         claimed = images.claim_next(session, "w")
         assert claimed is not None
-        assert images.finish(session, made.id, claimed.attempt, {"data": []})
+        assert images.finish_all(session, {made.id: (claimed.attempt, {"data": []})})
     with database.transaction() as session:
         retention.remove(session, first.id)
     with database.read() as session:
