@@ -28,9 +28,10 @@ from service.api import (
     workers,
 )
 from service.api.connections import CloseUnread
-from service.api.dependencies import Parts, known_parameters_only, require_key
+from service.api.dependencies import Parts, keyring, known_parameters_only, require_key
 from service.api.evaluation_requests import EvaluationRequest
 from service.api.generations import GenerationsRequest
+from service.api.image_desk import ImageDesk
 from service.api.image_replies import CheckpointChange
 from service.api.image_requests import ImagesRequest
 from service.api.methods import HeadLikeGet
@@ -91,12 +92,10 @@ KEYED_ROUTERS: tuple[tuple[str, APIRouter], ...] = (
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application of these settings, or of the environment's."""
     settings = load_settings() if settings is None else settings
-    parts = Parts(
-        settings,
-        Database(settings.database_url),
-        Artifacts(settings.artifacts_url, settings.data / "cache"),
-        Publisher(settings.redis_url),
-    )
+    database, publisher = Database(settings.database_url), Publisher(settings.redis_url)
+    artifacts = Artifacts(settings.artifacts_url, settings.data / "cache")
+    desk = ImageDesk(database, publisher)
+    parts = Parts(settings, database, artifacts, publisher, keyring(database), desk)
     app = FastAPI(
         title="Atelier",
         version=version("atelier"),
@@ -109,7 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.parts = parts
     app.add_middleware(CloseUnread)
     problems.install(app)
-    prometheus.install(app, parts.database)
+    prometheus.install(app, database)
     app.add_middleware(HeadLikeGet)
     app.include_router(health.router)
     for prefix, router in KEYED_ROUTERS:

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from service.api.dependencies import Parts, get_parts
+from service.api.dependencies import parts_of
 from service.api.problems import BadRequest, UnsupportedMediaType, field_errors, invalid
 from service.errors import TooLarge
 
@@ -35,7 +35,7 @@ def too_large(limit: int) -> TooLarge:
     )
 
 
-async def _json_bytes(request: Request, parts: Annotated[Parts, Depends(get_parts)]) -> bytes:
+async def _json_bytes(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise UnsupportedMediaType(
@@ -43,7 +43,7 @@ async def _json_bytes(request: Request, parts: Annotated[Parts, Depends(get_part
             f"The body is {kind or 'of no declared type'}; this operation takes application/json.",
             hint="Send the header Content-Type: application/json.",
         )
-    return await read_limited(request, parts.settings.max_json_bytes)
+    return await read_limited(request, parts_of(request).settings.max_json_bytes)
 
 
 JsonBytes = Annotated[bytes, Depends(_json_bytes)]

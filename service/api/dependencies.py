@@ -12,7 +12,9 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from service.api.image_desk import ImageDesk
 from service.api.problems import invalid
+from service.api.together import Together
 from service.artifacts import Artifacts as ArtifactStore
 from service.errors import NotFound, Unauthorized
 from service.queue import Publisher as QueuePublisher
@@ -30,40 +32,49 @@ class Parts:
     database: SqlDatabase
     artifacts: ArtifactStore
     publisher: QueuePublisher
+    keyring: Together[str, ApiKey | None]
+    """The keys of secrets."""
+    images: ImageDesk
 
 
-async def get_parts(request: Request) -> Parts:
+def parts_of(request: Request) -> Parts:
+    # Not a dependency of the dependencies below: FastAPI would go through it for each of them.
     return cast("Parts", request.app.state.parts)
 
 
-async def _settings(parts: Annotated[Parts, Depends(get_parts)]) -> Settings:
-    return parts.settings
+async def _settings(request: Request) -> Settings:
+    return parts_of(request).settings
 
 
-async def _database(parts: Annotated[Parts, Depends(get_parts)]) -> SqlDatabase:
-    return parts.database
+async def _database(request: Request) -> SqlDatabase:
+    return parts_of(request).database
 
 
-async def _artifacts(parts: Annotated[Parts, Depends(get_parts)]) -> ArtifactStore:
-    return parts.artifacts
+async def _artifacts(request: Request) -> ArtifactStore:
+    return parts_of(request).artifacts
 
 
-async def _publisher(parts: Annotated[Parts, Depends(get_parts)]) -> QueuePublisher:
-    return parts.publisher
+async def _publisher(request: Request) -> QueuePublisher:
+    return parts_of(request).publisher
+
+
+async def _images(request: Request) -> ImageDesk:
+    return parts_of(request).images
 
 
 ServiceSettings = Annotated[Settings, Depends(_settings)]
 Database = Annotated[SqlDatabase, Depends(_database)]
 Artifacts = Annotated[ArtifactStore, Depends(_artifacts)]
 Publisher = Annotated[QueuePublisher, Depends(_publisher)]
+Images = Annotated[ImageDesk, Depends(_images)]
 
 _bearer = HTTPBearer(
     auto_error=False, scheme_name="bearer", description="An API key: `Authorization: Bearer <key>`."
 )
 
 
-def _current_key(
-    database: Database, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+async def _current_key(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> ApiKey:
     if credentials is None:
         raise Unauthorized(
@@ -71,8 +82,7 @@ def _current_key(
             "No API key came with the request.",
             hint="Send the header Authorization: Bearer <key>.",
         )
-    with database.read() as session:
-        key = keys.verify(session, credentials.credentials)
+    key = await parts_of(request).keyring(credentials.credentials)
     if key is None:
         raise Unauthorized(
             "invalid_key",
@@ -83,6 +93,18 @@ def _current_key(
 
 
 CurrentKey = Annotated[ApiKey, Depends(_current_key)]
+
+
+def keyring(database: SqlDatabase) -> Together[str, ApiKey | None]:
+    """Looks up the keys of secrets; clients that come together often have the same one."""
+
+    def verified(secrets: list[str]) -> list[ApiKey | None]:
+        with database.read() as session:
+            found = {secret: keys.verify(session, secret) for secret in set(secrets)}
+        return [found[secret] for secret in secrets]
+
+    return Together(verified)
+
 
 require_key = Depends(_current_key)
 """For a whole router: no operation of it is reached without a valid key."""

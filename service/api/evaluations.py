@@ -71,7 +71,7 @@ async def create_evaluation(
                 request,
                 bell,
                 row,
-                lambda: _read(database, row.id),
+                lambda: run_in_threadpool(_read, database, row.id),
                 lambda seen: seen.status in OVER,
                 wish.wait_seconds,
             )

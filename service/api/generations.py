@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from models.spec import JobSpec, SamplerSpec
 from models.spec.fields import Seed
 from service.api.bodies import JsonBytes, json_body, parse_model
-from service.api.dependencies import Artifacts, Database, LinkMaker, Links, Publisher, ServiceSettings
+from service.api.dependencies import Artifacts, Database, Images, LinkMaker, Links, ServiceSettings
 from service.api.idempotency import REUSED, IdempotencyHeader
-from service.api.image_making import cancel, failure, make
+from service.api.image_desk import Prepare, Wanted, cancel, failure
 from service.api.image_options import MAX_IMAGES
 from service.api.image_requests import Format, ImagesRequest, order
 from service.api.problems import responses
@@ -21,8 +21,7 @@ from service.api.replies import CHECKPOINT, example
 from service.api.stored_specs import OTHER_VERSION, facts_of, spec_of
 from service.artifacts import Artifacts as ArtifactStore
 from service.errors import Conflict, Invalid, NotFound, Unavailable
-from service.records import checkpoints, images, jobs
-from service.records.idempotency import Once, once
+from service.records import checkpoints, jobs
 from service.records.status import OVER, RequestStatus
 from service.records.tables import Checkpoint, ImageBatch
 
@@ -111,7 +110,7 @@ async def create_generations(
     body: JsonBytes,
     database: Database,
     artifacts: Artifacts,
-    publisher: Publisher,
+    desk: Images,
     settings: ServiceSettings,
     links: Links,
     idempotency: IdempotencyHeader,
@@ -119,14 +118,8 @@ async def create_generations(
     """Waits for the images as long as the service lets anybody wait; then they are cancelled, with a 503."""
     try:
         asked = parse_model(GenerationsRequest, body)
-        batch = await make(
-            request,
-            database,
-            publisher,
-            lambda: _order(database, asked, idempotency.of(body)),
-            settings.max_wait_seconds,
-            keep=idempotency.key is not None,
-        )
+        named = idempotency.of(body)
+        batch = await desk.make(request, _order(asked), named, settings.max_wait_seconds)
     except Invalid as error:
         error.status = 400
         raise
@@ -143,26 +136,23 @@ async def create_generations(
     return await run_in_threadpool(_reply, batch, asked, artifacts, links)
 
 
-def _order(database: Database, asked: GenerationsRequest, named: Once | None) -> ImageBatch:
-    with database.transaction() as session:
+def _order(asked: GenerationsRequest) -> Prepare:
+    def prepare(session: Session) -> Wanted:
+        checkpoint = _checkpoint(session, asked.model)
+        spec = spec_of(jobs.get(session, checkpoint.job_id))
+        _check_size(asked.size, spec)
+        label = _label(session, asked.prompt, spec)
+        wanted = ImagesRequest(
+            n=asked.n,
+            seed=asked.seed,
+            labels=None if label is None else [label],
+            guidance_scale=asked.guidance_scale,
+            sampler=asked.sampler,
+            format=asked.output_format or "png",
+        )
+        return Wanted(checkpoint.id, order(wanted, spec) | {"size": _size(spec)})
 
-        def create() -> ImageBatch:
-            checkpoint = _checkpoint(session, asked.model)
-            job = jobs.get(session, checkpoint.job_id)
-            spec = spec_of(job)
-            _check_size(asked.size, spec)
-            label = _label(session, asked.prompt, spec)
-            wanted = ImagesRequest(
-                n=asked.n,
-                seed=asked.seed,
-                labels=None if label is None else [label],
-                guidance_scale=asked.guidance_scale,
-                sampler=asked.sampler,
-                format=asked.output_format or "png",
-            )
-            return images.create(session, checkpoint.id, order(wanted, spec) | {"size": _size(spec)})
-
-        return once(session, named, create, lambda made: images.get(session, made))
+    return prepare
 
 
 def _checkpoint(session: Session, model: str) -> Checkpoint:

@@ -2,12 +2,13 @@
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
 from service.api.bodies import JsonBytes, json_body, parse_model
-from service.api.dependencies import Artifacts, Database, LinkMaker, Links, Publisher
+from service.api.dependencies import Artifacts, Database, Images, LinkMaker, Links
 from service.api.files import MEDIA_TYPES, file_content, made_content, stored_file
 from service.api.idempotency import REUSED, IdempotencyHeader
-from service.api.image_making import artifacts_of, cancel, failure, make, read
+from service.api.image_desk import Prepare, Wanted, artifacts_of, cancel, failure, read
 from service.api.image_replies import ImageBatchReply, image_batch_reply
 from service.api.image_requests import EXAMPLES, ImagesRequest, order
 from service.api.init_images import read_picture
@@ -16,8 +17,7 @@ from service.api.problems import NotAcceptable, invalid, responses
 from service.api.stored_specs import OTHER_VERSION, spec_of
 from service.api.wishes import PREFER, WaitingWish
 from service.errors import Conflict, NotFound
-from service.records import checkpoints, images, jobs
-from service.records.idempotency import Once, once
+from service.records import checkpoints, jobs
 from service.records.status import RequestStatus
 from service.records.tables import ImageBatch
 
@@ -57,22 +57,15 @@ async def create_images(
     response: Response,
     body: JsonBytes,
     wish: WaitingWish,
-    database: Database,
     artifacts: Artifacts,
-    publisher: Publisher,
+    desk: Images,
     links: Links,
     idempotency: IdempotencyHeader,
 ) -> ImageBatchReply | Response:
     """Waits for a worker to make them, 60 s unless `Prefer` says otherwise; then 202 and a place to look."""
     asked, wants_picture = _negotiated(parse_model(ImagesRequest, body), request.headers.get("accept", ""))
-    batch = await make(
-        request,
-        database,
-        publisher,
-        lambda: _order(database, checkpoint_id, asked, idempotency.of(body)),
-        wish.wait_seconds,
-        keep=idempotency.key is not None,
-    )
+    prepare = await _order(checkpoint_id, asked)
+    batch = await desk.make(request, prepare, idempotency.of(body), wish.wait_seconds)
     headers = {} if wish.applied is None else {"Preference-Applied": wish.applied}
     if batch.status in (RequestStatus.FAILED, RequestStatus.CANCELLED):
         raise failure(batch)
@@ -161,17 +154,16 @@ def _negotiated(asked: ImagesRequest, accept: str) -> tuple[ImagesRequest, bool]
     return asked.model_copy(update={"format": name}), True
 
 
-def _order(database: Database, checkpoint_id: str, asked: ImagesRequest, named: Once | None) -> ImageBatch:
-    # Before the transaction, which is to be short.
-    init = None if asked.init_image is None else read_picture(asked.init_image)
-    with database.transaction() as session:
+async def _order(checkpoint_id: str, asked: ImagesRequest) -> Prepare:
+    # A picture is read before the transaction, which is to be short.
+    init = None if asked.init_image is None else await run_in_threadpool(read_picture, asked.init_image)
 
-        def create() -> ImageBatch:
-            checkpoint = checkpoints.get(session, checkpoint_id)
-            spec = spec_of(jobs.get(session, checkpoint.job_id))
-            return images.create(session, checkpoint.id, order(asked, spec, init))
+    def prepare(session: Session) -> Wanted:
+        checkpoint = checkpoints.get(session, checkpoint_id)
+        spec = spec_of(jobs.get(session, checkpoint.job_id))
+        return Wanted(checkpoint.id, order(asked, spec, init))
 
-        return once(session, named, create, lambda made: images.get(session, made))
+    return prepare
 
 
 def _picture(

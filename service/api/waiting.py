@@ -1,11 +1,10 @@
 """Waits without holding a thread or a connection, and stops when the client goes."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 
 from service.bells import Bell
 
@@ -18,7 +17,7 @@ async def wait_until(
     request: Request,
     bell: Bell,
     seen: Seen,
-    look: Callable[[], Seen],
+    look: Callable[[], Awaitable[Seen]],
     done: Callable[[Seen], bool],
     seconds: float,
 ) -> Seen:
@@ -31,10 +30,11 @@ async def wait_until(
     deadline = loop.time() + seconds
     while True:
         left = deadline - loop.time()
-        if done(seen) or left <= 0 or await request.is_disconnected():
+        if done(seen) or left <= 0:
             return seen
-        await bell(min(left, LOOK_EVERY_SECONDS))
-        seen = await run_in_threadpool(look)
+        if not await bell(min(left, LOOK_EVERY_SECONDS)) and await request.is_disconnected():
+            return seen
+        seen = await look()
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Seen]) -> Seen | None:

@@ -4,21 +4,22 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from service.api.dependencies import ServiceSettings
+from service.api.dependencies import parts_of
 from service.api.negotiation import Preferences, preferences
 
 
-async def _images(request: Request, settings: ServiceSettings) -> Preferences:
-    return _read(request, settings, min(settings.wait_seconds, settings.max_wait_seconds))
+async def _images(request: Request) -> Preferences:
+    return _read(request, parts_of(request).settings.wait_seconds)
 
 
-async def _evaluation(request: Request, settings: ServiceSettings) -> Preferences:
-    return _read(request, settings, 0.0)
+async def _evaluation(request: Request) -> Preferences:
+    return _read(request, 0.0)
 
 
-def _read(request: Request, settings: ServiceSettings, default: float) -> Preferences:
+def _read(request: Request, default: float) -> Preferences:
+    longest = parts_of(request).settings.max_wait_seconds
     header = ", ".join(request.headers.getlist("prefer"))
-    return preferences(header, default=default, longest=settings.max_wait_seconds)
+    return preferences(header, default=min(default, longest), longest=longest)
 
 
 WaitingWish = Annotated[Preferences, Depends(_images)]

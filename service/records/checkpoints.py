@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import NotFound
@@ -16,6 +16,7 @@ from service.records.pages import Page, newest_first
 from service.records.tables import Checkpoint, Job
 
 LIVING = Checkpoint.deleted_at.is_(None)
+_LIVING_OF = select(Checkpoint).where(Checkpoint.id.in_(bindparam("ids", expanding=True)), LIVING)
 """Deleted ones stay as rows: what was made from them still names them."""
 
 
@@ -124,8 +125,9 @@ def offer_scores(
 
 def get(session: Session, checkpoint_id: str, *, lock: bool = False) -> Checkpoint:
     """The checkpoint, or `NotFound`. `lock` keeps others from changing it until the transaction ends."""
-    query = select(Checkpoint).where(Checkpoint.id == checkpoint_id)
-    found = session.scalar(query.with_for_update() if lock else query) if plausible(checkpoint_id) else None
+    found = None
+    if plausible(checkpoint_id):
+        found = session.get(Checkpoint, checkpoint_id, with_for_update=lock or None, populate_existing=lock)
     if found is None or found.deleted_at is not None:
         code, message = "checkpoint_not_found", f"There is no checkpoint {checkpoint_id!r}."
         if found is not None:
@@ -138,7 +140,7 @@ def get(session: Session, checkpoint_id: str, *, lock: bool = False) -> Checkpoi
 
 def living(session: Session, ids: Collection[str]) -> dict[str, Checkpoint]:
     """Those of these that were not deleted, nor their jobs, by id."""
-    return {row.id: row for row in session.scalars(select(Checkpoint).where(Checkpoint.id.in_(ids), LIVING))}
+    return {row.id: row for row in session.scalars(_LIVING_OF, {"ids": list(ids)})}
 
 
 def folder_of(row: Checkpoint) -> str:

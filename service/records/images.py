@@ -1,6 +1,8 @@
 """Batches of images asked of a checkpoint: queued by the API, made by sampling workers."""
 
-from sqlalchemy import delete, select, update
+from collections.abc import Collection
+
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import Conflict, NotFound
@@ -20,6 +22,7 @@ _requests = Requests(
     },
 )
 create = _requests.create
+create_all = _requests.create_all
 claim = _requests.claim
 claim_next = _requests.claim_next
 renew = _requests.renew
@@ -28,17 +31,28 @@ finish_all = _requests.finish_all
 fail = _requests.fail
 stale = _requests.stale
 
+_SOME = select(ImageBatch).where(ImageBatch.id.in_(bindparam("ids", expanding=True)))
+
 
 def get(session: Session, image_id: str) -> ImageBatch:
     found = session.get(ImageBatch, image_id) if plausible(image_id) else None
     if found is None:
-        raise NotFound(
-            "images_not_found",
-            f"There are no images {image_id!r}.",
-            hint="POST /v1/checkpoints/{id}/images makes images.",
-            param="image_id",
-        )
+        raise not_found(image_id)
     return found
+
+
+def get_all(session: Session, image_ids: Collection[str]) -> dict[str, ImageBatch]:
+    """Those of these batches that there are, by id."""
+    return {row.id: row for row in session.scalars(_SOME, {"ids": list(image_ids)})}
+
+
+def not_found(image_id: str) -> NotFound:
+    return NotFound(
+        "images_not_found",
+        f"There are no images {image_id!r}.",
+        hint="POST /v1/checkpoints/{id}/images makes images.",
+        param="image_id",
+    )
 
 
 def cancel(session: Session, image_id: str) -> ImageBatch:

@@ -62,8 +62,9 @@ def create(session: Session, spec: Mapping[str, Any], warnings: Sequence[str], s
 
 def get(session: Session, job_id: str, *, lock: bool = False) -> Job:
     """The job, or `NotFound`. `lock` keeps others from changing it until the transaction ends."""
-    query = select(Job).where(Job.id == job_id)
-    job = session.scalar(query.with_for_update() if lock else query) if plausible(job_id) else None
+    job = None
+    if plausible(job_id):
+        job = session.get(Job, job_id, with_for_update=lock or None, populate_existing=lock)
     if job is None:
         raise NotFound(
             "job_not_found",

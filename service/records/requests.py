@@ -1,12 +1,14 @@
 """What is asked of a checkpoint and done in one go: queued by the API, claimed by a worker, ended once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Update, case, literal, select, tuple_, update
+from sqlalchemy import Update, bindparam, select, tuple_, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
-from service.records.columns import Json, Now, instant, shifted
+from service.records.columns import Now, instant, shifted
 from service.records.status import RequestStatus
 from service.records.tables import Requested
 
@@ -28,11 +30,17 @@ class Requests(Generic[Row]):
 
     def create(self, session: Session, checkpoint_id: str, request: Mapping[str, Any]) -> Row:
         """A new queued row; publish its id after the transaction has committed."""
-        row = self._table()
-        row.checkpoint_id, row.request = checkpoint_id, dict(request)
-        session.add(row)
+        return self.create_all(session, [(checkpoint_id, request)])[0]
+
+    def create_all(self, session: Session, asked: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Row]:
+        """New queued rows, of checkpoints by id and what is asked of each."""
+        rows = []
+        for checkpoint_id, request in asked:
+            rows.append(self._table())
+            rows[-1].checkpoint_id, rows[-1].request = checkpoint_id, dict(request)
+        session.add_all(rows)
         session.flush()
-        return row
+        return rows
 
     def claim_next(self, session: Session, worker: str, now: Now = None) -> Row | None:
         """Makes the oldest queued row this worker's, as its next attempt; None if nothing waits."""
@@ -40,29 +48,37 @@ class Requests(Generic[Row]):
 
     def claim(self, session: Session, worker: str, limit: int, now: Now = None) -> list[Row]:
         """Makes the oldest queued rows this worker's, at most `limit`; returns them, the oldest first."""
+        statement = self._claim_now if now is None else self._claiming(now)
+        claimed = session.scalars(statement, {"limit": limit, "worker": worker}, execution_options=_CORE)
+        return sorted(claimed, key=lambda row: row.id)
+
+    @cached_property
+    def _claim_now(self) -> ReturningUpdate[Row]:
+        """For each image; to build a statement anew costs as much as to run it."""
+        return self._claiming(None)
+
+    def _claiming(self, now: Now) -> ReturningUpdate[Row]:
         table, moment = self._table, instant(now)
         oldest = (
             select(table.id)
             .where(table.status == RequestStatus.QUEUED)
             .order_by(table.id)
-            .limit(limit)
+            .limit(bindparam("limit"))
             .with_for_update(skip_locked=True)
             .cte("oldest")  # a subquery would be evaluated, and would lock rows, for each row of the table
         )
-        claimed = session.scalars(
+        return (
             update(table)
             .where(table.id.in_(select(oldest.c.id)), table.status == RequestStatus.QUEUED)
             .values(
                 status=RequestStatus.RUNNING,
                 attempt=table.attempt + 1,
-                worker=worker,
+                worker=bindparam("worker"),
                 lease_expires_at=shifted(moment, LEASE_SECONDS),
                 started_at=moment,
             )
-            .returning(table),
-            execution_options=_CORE,
+            .returning(table)
         )
-        return sorted(claimed, key=lambda row: row.id)
 
     def renew(self, session: Session, held: Mapping[str, int], now: Now = None) -> set[str]:
         """Extends the leases on the rows of these attempts, by id; returns those that still are theirs."""
@@ -93,18 +109,30 @@ class Requests(Generic[Row]):
 
     def finish_all(
         self, session: Session, made: Mapping[str, tuple[int, Mapping[str, Any]]], now: Now = None
-    ) -> set[str]:
-        """Ends rows with what was made, by id the attempt and the result; the ids of those that were theirs.
+    ) -> int:
+        """Ends rows with what was made, by id the attempt and the result; how many were still theirs."""
+        statement = self._finish_now if now is None else self._finishing(now)
+        rows = [
+            {"which": id_, "held": attempt, "made": dict(result)} for id_, (attempt, result) in made.items()
+        ]
+        return session.connection().execute(statement, rows).rowcount
 
-        One statement: each costs several times what one more row in it does.
-        """
+    @cached_property
+    def _finish_now(self) -> Update:
+        return self._finishing(None)
+
+    def _finishing(self, now: Now) -> Update:
         table = self._table
-        results = {id_: literal(dict(result), Json) for id_, (_, result) in made.items()}
-        mine = tuple_(table.id, table.attempt).in_([(id_, attempt) for id_, (attempt, _) in made.items()])
-        ended = update(table).where(mine, table.status == RequestStatus.RUNNING)
-        values = {"result": case(results, value=table.id), "finished_at": instant(now)}
-        return set(
-            self._ids(session, ended.values(status=RequestStatus.SUCCEEDED, lease_expires_at=None, **values))
+        mine = (table.id == bindparam("which"), table.attempt == bindparam("held"))
+        return (
+            update(table)
+            .where(*mine, table.status == RequestStatus.RUNNING)
+            .values(
+                status=RequestStatus.SUCCEEDED,
+                result=bindparam("made"),
+                lease_expires_at=None,
+                finished_at=instant(now),
+            )
         )
 
     def fail(

@@ -38,7 +38,7 @@ def test_a_batch_is_queued_claimed_and_finished(database: Database, new_batch) -
     )
     with database.transaction() as session:
         assert images.renew(session, {batch.id: 1, "img_other": 1}) == {batch.id}
-        assert images.finish_all(session, {batch.id: (1, {"data": [{"index": 0}]})}) == {batch.id}
+        assert images.finish_all(session, {batch.id: (1, {"data": [{"index": 0}]})}) == 1
         assert not images.finish_all(session, {batch.id: (1, {"data": []})})
         assert not images.fail(session, batch.id, 1, {})
         assert not images.renew(session, {batch.id: 1})
@@ -134,7 +134,9 @@ def test_what_is_cancelled_is_claimed_and_finished_by_nobody(database: Database,
         assert images.cancel(session, running.id).finished_at is not None
         assert images.renew(session, {running.id: 1, made.id: 1}) == {made.id}
         ended = images.finish_all(session, {running.id: (1, {"data": []}), made.id: (1, {"data": []})})
-        assert ended == {made.id}
+        assert ended == 1
+        session.expire_all()
+        assert images.get(session, made.id).status == RequestStatus.SUCCEEDED
     with database.transaction() as session:
         with pytest.raises(Conflict, match="succeeded"):
             images.cancel(session, made.id)
