@@ -8,7 +8,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,9 +70,9 @@ def main(
     ):
         for preset, sampler in PRESETS.items():
             checkpoint = train(stack, preset, dataset)
-            bare = statistics.median(forward_seconds(stack, checkpoint, sampler))
+            forward = forward_pass(stack, checkpoint, sampler)
             clients = [Client(stack, checkpoint, sampler) for _ in range(CLIENTS)]
-            lone, ratios, rates = measure(clients, rounds)
+            bare, lone, ratios, rates = measure(forward, clients, rounds)
             said = f"{preset}: alone {1000 * lone:.1f} ms, of which the network takes {1000 * bare:.1f}; "
             said += (
                 f"{rates[0]:.0f} images/s one after another, {rates[1]:.0f} of {CLIENTS} clients at once: "
@@ -81,23 +81,27 @@ def main(
             print(f"{said}x {ratio:.1f} (quartiles {low:.1f} to {high:.1f})", flush=True)
 
 
-def measure(clients: Sequence[Client], rounds: int) -> tuple[float, list[float], tuple[float, float]]:
-    """A lone request's median seconds; for each round how much faster together is; images a second."""
+def measure(
+    forward: Callable[[int], float], clients: Sequence[Client], rounds: int
+) -> tuple[float, float, list[float], tuple[float, float]]:
+    """Median seconds of the network and of a lone request; each round's ratio; images a second both ways."""
+    bare: list[float] = []
     alone: list[float] = []
     together: list[float] = []
-    with ThreadPoolExecutor(len(clients)) as pool:
+    count = len(clients)
+    with ThreadPoolExecutor(count) as pool:
         list(pool.map(lambda client: client.ask(0), clients))
         for number in range(rounds):
             for client in clients:
                 client.close()
-            alone += [clients[0].ask(1000 * number + i) for i in range(len(clients))]
+            bare += [forward(1000 * number + i) for i in range(count)]
+            alone += [clients[0].ask(1000 * number + i) for i in range(count)]
             began = time.perf_counter()
             list(pool.map(lambda client: client.ask(1), clients))
             together.append(time.perf_counter() - began)
-    count = len(clients)
     ratios = [sum(alone[i * count : (i + 1) * count]) / seconds for i, seconds in enumerate(together)]
     rates = len(alone) / sum(alone), rounds * count / sum(together)
-    return statistics.median(alone), ratios, rates
+    return statistics.median(bare), statistics.median(alone), ratios, rates
 
 
 def train(stack: Stack, preset: str, dataset: str) -> str:
@@ -114,8 +118,8 @@ def train(stack: Stack, preset: str, dataset: str) -> str:
         return str(job["last_checkpoint"])
 
 
-def forward_seconds(stack: Stack, checkpoint: str, sampler: dict[str, Any] | None) -> list[float]:
-    """What one image costs in this process, its network loaded."""
+def forward_pass(stack: Stack, checkpoint: str, sampler: dict[str, Any] | None) -> Callable[[int], float]:
+    """A function from a seed to the seconds of its image in this process, the network loaded."""
     headers = {"Authorization": f"Bearer {stack.key_file.read_text().strip()}"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=60, trust_env=False) as client:
         file = client.get(f"/v1/checkpoints/{checkpoint}/download").raise_for_status().content
@@ -127,12 +131,13 @@ def forward_seconds(stack: Stack, checkpoint: str, sampler: dict[str, Any] | Non
         chosen = SamplerSpec.model_validate(
             {**loaded.spec.sampler.model_dump(mode="json"), **(sampler or {})}
         )
-    seconds = []
-    for seed in range(30):
+
+    def forward(seed: int) -> float:
         began = time.perf_counter()
         generate(loaded.networks, loaded.spec, [seed], sampler=chosen)
-        seconds.append(time.perf_counter() - began)
-    return seconds[5:]
+        return time.perf_counter() - began
+
+    return forward
 
 
 if __name__ == "__main__":
