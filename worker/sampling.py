@@ -27,7 +27,7 @@ from worker.warm import WarmCheckpoints
 logger = logging.getLogger(__name__)
 
 BATCH = 32  # images made at a time: what comes meanwhile waits no longer than they take
-WINDOW = 0.002  # seconds in which requests that come together are gathered, while no others are made
+WINDOW = 0.001  # seconds in which requests that come together are gathered, while no others are made
 CLAIMED = 16  # requests claimed at a time, so that another worker finds some as well
 HELD = 64  # requests in the making
 STORED_AT_ONCE = 8
