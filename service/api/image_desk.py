@@ -18,6 +18,10 @@ from service.records.status import OVER, RequestStatus
 from service.records.tables import ImageBatch
 
 
+_STATUS = {"worker_lost": 503, "checkpoint_deleted": 404}
+"""Of errors that are not the service's own fault."""
+
+
 class Wanted(NamedTuple):
     """What is asked of which checkpoint; raised as an AtelierError where it cannot be had."""
 
@@ -123,6 +127,6 @@ def failure(batch: ImageBatch) -> AtelierError:
     return AtelierError(
         error.get("code", "sampling_failed"),
         error.get("message", "The images could not be made."),
-        status=503 if error.get("code") == "worker_lost" else None,
+        status=_STATUS.get(error.get("code", "")),
         hint=error.get("hint"),
     )

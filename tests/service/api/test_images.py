@@ -135,12 +135,18 @@ def test_the_accept_header_chooses_the_shape(
 
 
 @SQLITE
-def test_failed_images_say_why(client: TestClient, trained: Trained, drawing: Callable[..., Any]) -> None:
-    error = {"code": "out_of_memory", "message": "no memory left", "hint": "Ask for fewer."}
+@pytest.mark.parametrize(
+    ("code", "status"), [("out_of_memory", 500), ("worker_lost", 503), ("checkpoint_deleted", 404)]
+)
+def test_failed_images_say_why(
+    client: TestClient, trained: Trained, drawing: Callable[..., Any], code: str, status: int
+) -> None:
+    error = {"code": code, "message": "it went wrong", "hint": "Ask for fewer."}
     with drawing(error=error):
         failed = client.post(f"/v1/checkpoints/{trained.checkpoint}/images", json={})
-    assert (failed.status_code, failed.json()["error"]["code"]) == (500, "out_of_memory")
+    assert (failed.status_code, failed.json()["error"]["code"]) == (status, code)
     assert failed.json()["hint"] == "Ask for fewer."
+    assert ("retry-after" in failed.headers) == (status == 503)
 
 
 @SQLITE
