@@ -17,7 +17,6 @@ from service.records.idempotency import Once, once
 from service.records.status import OVER, RequestStatus
 from service.records.tables import ImageBatch
 
-
 _STATUS = {"worker_lost": 503, "checkpoint_deleted": 404}
 """Of errors that are not the service's own fault."""
 
