@@ -38,6 +38,10 @@ class Start:
         return noise * self.noise if self.images is None else signal * self.images + noise * self.noise
 
 
+MOST_ETA = 1 - 1e-5
+"""At 1 and hardly any signal, DDIM's √(1 - ᾱ' - σ²) is that of 0, which float32 may round to less: NaN."""
+
+
 def remaining(sampler: SamplerSpec, strength: float) -> int:
     """Of a sampler's steps, the last ones that `strength` in (0, 1] of the way asks for; one at least."""
     return max(1, round(sampler.steps * strength))
@@ -49,7 +53,8 @@ def _ddpm(predict: Predict, start: Start, spec: DiffusionSpec, sampler: SamplerS
 
 def _ddim(predict: Predict, start: Start, spec: DiffusionSpec, sampler: SamplerSpec) -> Tensor:
     """The noise is that of the clipped image: the unclipped one is at first far outside [-1, 1]."""
-    options = {"generator": list(start.sources), "eta": sampler.eta, "use_clipped_model_output": True}
+    eta = min(sampler.eta, MOST_ETA)
+    options = {"generator": list(start.sources), "eta": eta, "use_clipped_model_output": True}
     scheduler = DDIMScheduler.from_config(noise_scheduler(spec).config)
     return _scheduled(scheduler, predict, start, sampler, **options)
 

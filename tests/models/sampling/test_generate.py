@@ -51,6 +51,15 @@ def test_a_diffusion_models_image_is_the_same_alone_and_among_others(sampler: Sa
     assert (together[0] - together[1]).abs().max() > 1
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "sigmoid"])
+def test_full_noise_at_each_step_gives_images_whatever_the_number_of_steps(schedule: str) -> None:
+    """Breaks when DDIM's root at eta 1 is that of a rounding error below 0: NaN, at 5 steps of `cosine`."""
+    spec, networks = diffusion(schedule)
+    for steps in (1, 2, 3, 5, 7, 10):
+        images = generate(networks, spec, [1, 2], sampler=SamplerSpec(steps=steps, eta=1.0))
+        assert (images[0].int() - images[1].int()).abs().max() > 1
+
+
 def test_more_images_than_one_chunk() -> None:
     spec, networks = diffusion()
     few = SamplerSpec(steps=2)
