@@ -18,7 +18,9 @@ MEMORY_FORMATS = {
     MemoryFormat.CHANNELS_LAST: torch.channels_last,
 }
 _TIMED_STEPS = 3
-_TIMED_SECONDS = 0.2  # a step of so long is timed once: its noise is small, and the run waits for it
+_TIMED_SECONDS = 0.03  # a step of so long is timed once: its noise is small, and the run waits for it
+_FEW_IMAGES = 16  # in a batch of so many a slow network's choices stand to each other as in a whole one
+_SLOW_SECONDS = 0.12
 _WORTHWHILE = 0.95  # another choice than plain float32 must save 5 %: less is noise
 
 BuildRecipe = Callable[[JobSpec, torch.device], Recipe]
@@ -27,21 +29,25 @@ BuildRecipe = Callable[[JobSpec, torch.device], Recipe]
 def settle(spec: JobSpec, device: torch.device, build_recipe: BuildRecipe) -> JobSpec:
     """The spec with nothing left for the device to decide; a settled spec comes back as it is.
 
-    Where precision or memory format are open, a few steps of every choice are timed.
+    Where they are open, steps of each precision are timed, then of each memory format in the better one.
     """
     threads = spec.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
+    precisions = _precisions(spec.precision, device)
     formats = [spec.memory_format] if spec.memory_format is not MemoryFormat.AUTO else list(MEMORY_FORMATS)
-    choices = [
-        spec.model_copy(update={"threads": threads, "precision": precision, "memory_format": memory_format})
-        for precision in _precisions(spec.precision, device)
-        for memory_format in formats
-    ]
-    if len(choices) == 1:
-        return choices[0]
-    seconds = [_step_seconds(choice, device, build_recipe) for choice in choices]
-    fastest = min(range(len(choices)), key=seconds.__getitem__)
-    return choices[fastest if seconds[fastest] < _WORTHWHILE * seconds[0] else 0]
+    plain = {"threads": threads, "precision": precisions[0], "memory_format": formats[0]}
+    settled = spec.model_copy(update=plain)
+    if len(precisions) == len(formats) == 1:
+        return settled
+    with torch.random.fork_rng(devices=[]):
+        trial = _first_trial(settled, device, build_recipe)
+        least = trial.seconds()
+        others = [("precision", precisions[1:]), ("memory_format", formats[1:])]
+        for field, choice in ((field, choice) for field, choices in others for choice in choices):
+            other = _Trial(trial.spec.model_copy(update={field: choice}), device, build_recipe)
+            if (seconds := other.seconds()) < _WORTHWHILE * least:
+                least, trial = seconds, other
+    return settled.model_copy(update={name: getattr(trial.spec, name) for name in plain})
 
 
 def place_networks(spec: JobSpec, device: torch.device) -> dict[str, nn.Module]:
@@ -78,18 +84,36 @@ class _Noise:
         return self._images, self._labels
 
 
-def _step_seconds(spec: JobSpec, device: torch.device, build_recipe: BuildRecipe) -> float:
-    """The fastest of a few steps after a first one, on networks that are thrown away."""
-    with torch.random.fork_rng(devices=[]):
-        recipe, noise, means = build_recipe(spec, device), _Noise(spec, device), Means()
+class _Trial:
+    """Steps of one choice, on networks that are thrown away."""
+
+    def __init__(self, spec: JobSpec, device: torch.device, build_recipe: BuildRecipe) -> None:
+        self.spec = spec
+        self._device = device
+        self._recipe, self._noise, self._means = build_recipe(spec, device), _Noise(spec, device), Means()
+        self.first_seconds = self._step(1)  # much that later steps find done is done in it
+
+    def seconds(self) -> float:
+        """Of the fastest of a few more."""
         timed: list[float] = []
-        for step in range(1, _TIMED_STEPS + 2):
-            began = time.perf_counter()
-            one_step(spec, recipe, noise, step, means, measure=False)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if step > 1:
-                timed.append(time.perf_counter() - began)
-            if sum(timed) > _TIMED_SECONDS:
-                break
+        while len(timed) < _TIMED_STEPS and sum(timed) < _TIMED_SECONDS:
+            timed.append(self._step(len(timed) + 2))
         return min(timed)
+
+    def _step(self, step: int) -> float:
+        began = time.perf_counter()
+        one_step(self.spec, self._recipe, self._noise, step, self._means, measure=False)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter() - began
+
+
+def _first_trial(spec: JobSpec, device: torch.device, build_recipe: BuildRecipe) -> _Trial:
+    """Of a spec's own batches, or of small ones where its network is slow on a processor."""
+    if device.type == "cpu":
+        few = min(_FEW_IMAGES, spec.batch_size // spec.accumulation)
+        small = spec.model_copy(update={"batch_size": few, "accumulation": 1})
+        trial = _Trial(small, device, build_recipe)
+        if trial.first_seconds * spec.batch_size / few > _SLOW_SECONDS:
+            return trial
+    return _Trial(spec, device, build_recipe)

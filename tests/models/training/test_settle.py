@@ -1,16 +1,40 @@
 """What the device decides is decided once and stays."""
 
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
+from models.spec import JobSpec
 from models.spec.training import MemoryFormat, Precision
 from models.training.entry import build_recipe
 from models.training.means import Means
+from models.training.recipe import Recipe
 from models.training.settle import place_networks, settle
 from models.training.update import one_step
 from tests.models.training.specs import small
 
 CPU = torch.device("cpu")
+TIMED: dict[str, Any] = {"memory_format": "auto", "precision": "fp32"}
+
+
+def slowed(seconds: Callable[[JobSpec], float], built: list[JobSpec]) -> Callable[..., Recipe]:
+    """Recipes whose every step takes so much longer, noted in `built`."""
+
+    def build(spec: JobSpec, device: torch.device) -> Recipe:
+        recipe = build_recipe(spec, device)
+        built.append(spec)
+
+        def draw(*batch: torch.Tensor) -> dict[str, torch.Tensor]:
+            time.sleep(seconds(spec))
+            return recipe.draw(*batch)
+
+        return dataclasses.replace(recipe, draw=draw)
+
+    return build
 
 
 def test_auto_is_written_out_and_a_settled_spec_is_left_alone() -> None:
@@ -21,6 +45,29 @@ def test_auto_is_written_out_and_a_settled_spec_is_left_alone() -> None:
     assert settled.threads == torch.get_num_threads()
     assert settled.memory_format in {MemoryFormat.CONTIGUOUS, MemoryFormat.CHANNELS_LAST}
     assert settle(settled, CPU, build_recipe) == settled
+
+
+@pytest.mark.parametrize("slow", [MemoryFormat.CONTIGUOUS, MemoryFormat.CHANNELS_LAST])
+def test_the_faster_memory_format_is_taken(slow: MemoryFormat) -> None:
+    build = slowed(lambda spec: 0.5 if spec.memory_format is slow else 0.0, [])
+    settled = settle(small("dcgan", **TIMED), CPU, build)
+    assert settled.memory_format is not slow
+
+
+def test_a_slow_network_is_timed_on_few_images_and_trained_on_all() -> None:
+    """Or a job would wait for seconds before its first step."""
+    built: list[JobSpec] = []
+    spec = small("dcgan", batch_size=64, accumulation=2, **TIMED)
+    settled = settle(spec, CPU, slowed(lambda _: 0.1, built))
+    assert {(each.batch_size, each.accumulation) for each in built} == {(16, 1)}
+    assert (settled.batch_size, settled.accumulation) == (64, 2)
+
+
+def test_no_part_of_a_timed_batch_is_larger_than_those_of_the_spec() -> None:
+    """Memory that holds a part of a batch may not hold more."""
+    built: list[JobSpec] = []
+    settle(small("dcgan", batch_size=64, accumulation=8, **TIMED), CPU, slowed(lambda _: 0.1, built))
+    assert {each.batch_size for each in built} == {8}
 
 
 def test_the_thread_count_of_the_spec_is_used() -> None:
