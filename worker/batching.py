@@ -1,6 +1,6 @@
 """Requests for images that are made together, and the batches in which they are: fair, and of one kind."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from torch import Tensor, stack
 
 from models.sampling import Between, InitImages, Origin
 from models.spec import SamplerSpec
-from service.records.tables import Checkpoint
+from service.records.checkpoints import Stored
 
 
 class Kind(NamedTuple):
@@ -26,8 +26,8 @@ class Order:
 
     image_id: str
     attempt: int
-    request: dict[str, Any]
-    checkpoint: Checkpoint
+    request: Mapping[str, Any]
+    checkpoint: Stored
     sampler: SamplerSpec | None = None
     labels: list[int] | None = None
     init: Tensor | None = None

@@ -48,9 +48,17 @@ def _hear(client: redis.Redis, ring: Callable[[], None], stopping: threading.Eve
         ring()
         while not stopping.is_set():
             if _next(subscription, LOOK_EVERY):
-                while _next(subscription, 0.0):
-                    continue
                 ring()
+                if _drained(subscription):
+                    ring()
+
+
+def _drained(subscription: Any) -> bool:
+    """Take what has come meanwhile; whether anything had."""
+    some = False
+    while _next(subscription, 0.0):
+        some = True
+    return some
 
 
 def _next(subscription: Any, timeout: float) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ class Claim(NamedTuple):
     artifact: str
     sha256: str
     dataset_id: str
-    request: dict[str, Any]
+    request: Mapping[str, Any]
 
 
 def evaluate(resources: Resources) -> None:

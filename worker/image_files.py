@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ def store_images(order: Order, store: Store) -> dict[str, Any]:
     return result
 
 
-def init_image(request: dict[str, Any]) -> Tensor | None:
+def init_image(request: Mapping[str, Any]) -> Tensor | None:
     """The image that an order begins with, uint8 (C, H, W); None where it is noise."""
     begun = request.get("init_image")
     if begun is None:

@@ -27,7 +27,7 @@ from worker.warm import WarmCheckpoints
 logger = logging.getLogger(__name__)
 
 BATCH = 32  # images made at a time: what comes meanwhile waits no longer than they take
-WINDOW = 0.001  # seconds in which requests that come together are gathered, while no others are made
+WINDOW = 0.003  # seconds in which the next requests gather, once some have come together
 CLAIMED = 16  # requests claimed at a time, so that another worker finds some as well
 HELD = 64  # requests in the making
 STORED_AT_ONCE = 8
@@ -50,7 +50,9 @@ class Sampler:
         self._size = BATCH
         self._storing = ThreadPoolExecutor(STORED_AT_ONCE, thread_name_prefix="storing")
         self._rung = threading.Event()
+        self._orders: list[Order] = []
         self._left_some = False
+        self._crowded = False
 
     def hear(self) -> None:
         """Note that images are asked for, for the thread of `serve` to answer."""
@@ -63,11 +65,15 @@ class Sampler:
         return thread
 
     def _serve(self) -> None:
+        with Renewal("images", self._renew):
+            self._answer_rings()
+
+    def _answer_rings(self) -> None:
         while not self._stopping.is_set():
             if not self._rung.wait(LOOK_EVERY):
                 continue
             try:
-                self.ring()
+                self._make_wanted()
             except AtelierError as error:
                 logger.warning("a ring was not answered: %s", error)
             except Exception:
@@ -81,6 +87,10 @@ class Sampler:
     def ring(self) -> None:
         """Make all that is queued, and what is asked for meanwhile; on one thread at a time."""
         self._rung.set()
+        with Renewal("images", self._renew):
+            self._make_wanted()
+
+    def _make_wanted(self) -> None:
         while self._wanted():
             self._make_all()
 
@@ -89,19 +99,19 @@ class Sampler:
 
     def _make_all(self) -> None:
         """Batch by batch, each kind in its turn."""
-        orders: list[Order] = []
-        with Renewal("images", lambda: self._renew(orders)):
-            while not self._stopping.is_set():
-                self._admit(orders)
-                if not orders:
-                    return
-                batch = next_batch(orders, self._size)
-                self._make(batch)
-                alike = {share.order for share in batch}
-                orders.sort(key=lambda order: order in alike)  # the other kinds come first now
-                self._deliver([order for order in alike if not order.left and not order.lost])
-                orders[:] = [order for order in orders if order.left and not order.lost]
-            self._give_back(orders)
+        orders = self._orders = []
+        while not self._stopping.is_set():
+            self._admit(orders)
+            if not orders:
+                return
+            batch = next_batch(orders, self._size)
+            self._crowded = len(batch) > 1
+            self._make(batch)
+            alike = {share.order for share in batch}
+            orders.sort(key=lambda order: order in alike)  # the other kinds come first now
+            self._deliver([order for order in alike if not order.left and not order.lost])
+            orders[:] = [order for order in orders if order.left and not order.lost]
+        self._give_back(orders)
 
     def _give_back(self, orders: list[Order]) -> None:
         """This worker is told to stop: what it has begun is another's, from the start."""
@@ -113,10 +123,13 @@ class Sampler:
             self._resources.publisher.send("atelier.sample", image_id)
 
     def _admit(self, orders: list[Order]) -> None:
-        """Take what waits; the first requests to come are given a moment in which others join them."""
+        """Take what waits; where requests come together, the first ones wait a moment for the others.
+
+        A lone client's do not: what comes while its image is made is the next batch.
+        """
         if not orders:
             self._claim_heard(orders)
-            if orders:
+            if orders and self._crowded:
                 time.sleep(WINDOW)
         self._claim_heard(orders)
 
@@ -127,7 +140,8 @@ class Sampler:
             self._left_some = self._claim(orders) == CLAIMED
 
     def _claim(self, orders: list[Order]) -> int:
-        with self._resources.database.transaction() as session:
+        # Not durable, as is the end: what a power cut takes back is made again, with the same pixels.
+        with self._resources.database.transaction(durable=False) as session:
             rows = images.claim(session, worker_name(), CLAIMED)
             found = checkpoints.living(session, {row.checkpoint_id for row in rows})
             gone = [row for row in rows if row.checkpoint_id not in found]
@@ -209,7 +223,7 @@ class Sampler:
                 logger.exception("images %s could not be stored", order.image_id)
                 self._fail([order], error)
         if results:
-            with self._resources.database.transaction() as session:
+            with self._resources.database.transaction(durable=False) as session:
                 images.finish_all(session, results)
             self._announce(results)
 
@@ -244,8 +258,9 @@ class Sampler:
             with self._resources.database.read() as session:
                 self.warm.drop(ids - checkpoints.living(session, ids).keys())
 
-    def _renew(self, orders: list[Order]) -> bool:
+    def _renew(self) -> bool:
         """Called from a thread of its own: keeps the leases, and marks what is lost."""
+        orders = self._orders
         held = {order.image_id: order.attempt for order in list(orders)}
         if held:
             with self._resources.database.transaction() as session:

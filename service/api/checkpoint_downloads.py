@@ -13,7 +13,7 @@ from service.api.problems import responses
 from service.api.stored_specs import spec_of
 from service.api.waiting import while_connected
 from service.errors import AtelierError, Invalid, Unavailable
-from service.records import checkpoints, jobs
+from service.records import checkpoints
 from service.records.exports import export_key
 from service.records.tables import Checkpoint
 
@@ -108,7 +108,7 @@ def _find(database: Database, checkpoint_id: str, exported: ExportFormat) -> Che
         checkpoint = checkpoints.get(session, checkpoint_id)
         if exported is not ExportFormat.DIFFUSERS:
             return checkpoint
-        foreign = foreign_to_diffusers(spec_of(jobs.get(session, checkpoint.job_id)))
+        foreign = foreign_to_diffusers(spec_of(checkpoints.trained(session, checkpoint_id)))
     if foreign is not None:
         raise Invalid(
             "no_diffusers_export",

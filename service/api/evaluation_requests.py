@@ -63,7 +63,7 @@ def order(asked: EvaluationRequest, job: Job, facts: DatasetFacts) -> dict[str, 
             for one in error.errors
             if one.path.startswith(_PATH)
         ]
-        raise (invalid(mine) if mine else of_another_version(job, error)) from error
+        raise (invalid(mine) if mine else of_another_version(job.id, error)) from error
     evaluation = plan.spec.evaluation
     if evaluation is None or not evaluation.scores:
         message = "nothing would be measured: the dataset has no labels for a classifier; set inception"

@@ -13,7 +13,7 @@ from models.spec.fields import Seed
 from service.api.bodies import JsonBytes, json_body, parse_model
 from service.api.dependencies import Artifacts, Database, Images, LinkMaker, Links, ServiceSettings
 from service.api.idempotency import REUSED, IdempotencyHeader
-from service.api.image_desk import Prepare, Wanted, cancel, failure
+from service.api.image_desk import Prepare, cancel, failure
 from service.api.image_options import MAX_IMAGES
 from service.api.image_requests import Format, ImagesRequest, order
 from service.api.problems import responses
@@ -22,8 +22,10 @@ from service.api.stored_specs import OTHER_VERSION, facts_of, spec_of
 from service.artifacts import Artifacts as ArtifactStore
 from service.errors import Conflict, Invalid, NotFound, Unavailable
 from service.records import checkpoints, jobs
+from service.records.checkpoints import Trained
+from service.records.requests import Asked
 from service.records.status import OVER, RequestStatus
-from service.records.tables import Checkpoint, ImageBatch
+from service.records.tables import ImageBatch
 
 router = APIRouter(tags=["images"])
 
@@ -137,9 +139,9 @@ async def create_generations(
 
 
 def _order(asked: GenerationsRequest) -> Prepare:
-    def prepare(session: Session) -> Wanted:
-        checkpoint = _checkpoint(session, asked.model)
-        spec = spec_of(jobs.get(session, checkpoint.job_id))
+    def prepare(session: Session) -> Asked:
+        trained = _trained(session, asked.model)
+        spec = spec_of(trained)
         _check_size(asked.size, spec)
         label = _label(session, asked.prompt, spec)
         wanted = ImagesRequest(
@@ -150,15 +152,15 @@ def _order(asked: GenerationsRequest) -> Prepare:
             sampler=asked.sampler,
             format=asked.output_format or "png",
         )
-        return Wanted(checkpoint.id, order(wanted, spec) | {"size": _size(spec)})
+        return Asked(trained.id, order(wanted, spec) | {"size": _size(spec)})
 
     return prepare
 
 
-def _checkpoint(session: Session, model: str) -> Checkpoint:
+def _trained(session: Session, model: str) -> Trained:
     try:
         if not model.startswith("job_"):
-            return checkpoints.get(session, model)
+            return checkpoints.trained(session, model)
         job = jobs.get(session, model)
     except NotFound:
         raise NotFound(
@@ -175,7 +177,7 @@ def _checkpoint(session: Session, model: str) -> Checkpoint:
             hint=f"Read GET /v1/jobs/{model} until it has one.",
             param="model",
         )
-    return checkpoints.get(session, flagged.best)
+    return checkpoints.trained(session, flagged.best)
 
 
 def _size(spec: JobSpec) -> str:

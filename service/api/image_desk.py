@@ -1,7 +1,7 @@
 """The desk at which images are ordered and waited for, whichever route they were asked through."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -9,11 +9,14 @@ from sqlalchemy.orm import Session
 
 from service.api.together import Together
 from service.api.waiting import wait_until
+from service.bells import Bell
 from service.errors import AtelierError, Conflict
 from service.queue import Publisher, images_channel
 from service.records import images
 from service.records.database import Database
 from service.records.idempotency import Once, once
+from service.records.ids import new_id
+from service.records.requests import Asked
 from service.records.status import OVER, RequestStatus
 from service.records.tables import ImageBatch
 
@@ -21,14 +24,13 @@ _STATUS = {"worker_lost": 503, "checkpoint_deleted": 404}
 """Of errors that are not the service's own fault."""
 
 
-class Wanted(NamedTuple):
-    """What is asked of which checkpoint; raised as an AtelierError where it cannot be had."""
-
-    checkpoint_id: str
-    request: Mapping[str, Any]
+Prepare = Callable[[Session], Asked]
+"""What is asked of which checkpoint; raises an AtelierError where it cannot be had."""
 
 
-Prepare = Callable[[Session], Wanted]
+class _Order(NamedTuple):
+    image_id: str
+    prepare: Prepare
 
 
 class ImageDesk:
@@ -38,7 +40,6 @@ class ImageDesk:
         self._database = database
         self._publisher = publisher
         self._order = Together(self._order_all)
-        self._ring = Together(self._ring_once)
         self._look = Together(self._look_all)
 
     async def make(
@@ -48,40 +49,46 @@ class ImageDesk:
 
         A client that goes away cancels them, unless its order has a name: it means to come back.
         """
+        # Listened to before a worker knows of the batch, so that its completion cannot be missed.
         if named is None:
-            batch = await self._order(prepare)
-        else:
-            batch = await run_in_threadpool(self._order_named, prepare, named)
-        # Listened to before anybody knows of the batch, so that its completion cannot be missed.
+            image_id = new_id("img")
+            async with self._publisher.listen(images_channel(image_id)) as bell:
+                batch = await self._order(_Order(image_id, prepare))
+                seen = await self._wait(request, bell, batch, seconds)
+            if seconds > 0 and seen.status not in OVER and await request.is_disconnected():
+                return await run_in_threadpool(cancel, self._database, batch.id)
+            return seen
+        batch = await run_in_threadpool(self._order_named, prepare, named)
         async with self._publisher.listen(images_channel(batch.id)) as bell:
-            await self._ring(batch.id)
-            # Who does not wait is answered 202, however quick the worker is: one shape of reply to read.
-            if seconds <= 0:
-                return batch
-            seen = await wait_until(
-                request, bell, batch, lambda: self._look(batch.id), lambda seen: seen.status in OVER, seconds
-            )
-        if seen.status not in OVER and named is None and await request.is_disconnected():
-            return await run_in_threadpool(cancel, self._database, batch.id)
-        return seen
+            await run_in_threadpool(self._publisher.ring_for_images, batch.id)
+            return await self._wait(request, bell, batch, seconds)
 
-    def _order_all(self, wanted: list[Prepare]) -> list[ImageBatch | Exception]:
+    async def _wait(self, request: Request, bell: Bell, batch: ImageBatch, seconds: float) -> ImageBatch:
+        # Who does not wait is answered 202, however quick the worker is: one shape of reply to read.
+        if seconds <= 0:
+            return batch
+        return await wait_until(
+            request, bell, batch, lambda: self._look(batch.id), lambda seen: seen.status in OVER, seconds
+        )
+
+    def _order_all(self, orders: list[_Order]) -> Sequence[ImageBatch | Exception]:
         with self._database.transaction() as session:
-            prepared = [_prepared(prepare, session) for prepare in wanted]
-            made = iter(images.create_all(session, [one for one in prepared if isinstance(one, Wanted)]))
-            return [next(made) if isinstance(one, Wanted) else one for one in prepared]
+            prepared = [_prepared(order, session) for order in orders]
+            made = iter(images.create_all(session, [one for one in prepared if isinstance(one, Asked)]))
+            results = [next(made) if isinstance(one, Asked) else one for one in prepared]
+        rows = [row for row in results if isinstance(row, ImageBatch)]
+        if rows:  # in this thread: a worker then hears of them a thread's turn earlier
+            self._publisher.ring_for_images(rows[-1].id)
+        return results
 
     def _order_named(self, prepare: Prepare, named: Once) -> ImageBatch:
         with self._database.transaction() as session:
             return once(
                 session,
                 named,
-                lambda: images.create(session, *prepare(session)),
+                lambda: images.create_all(session, [prepare(session)])[0],
                 lambda made: images.get(session, made),
             )
-
-    def _ring_once(self, image_ids: list[str]) -> list[bool]:
-        return [self._publisher.ring_for_images(image_ids[-1])] * len(image_ids)
 
     def _look_all(self, image_ids: list[str]) -> list[ImageBatch | Exception]:
         with self._database.read() as session:
@@ -89,9 +96,9 @@ class ImageDesk:
         return [found.get(image_id) or images.not_found(image_id) for image_id in image_ids]
 
 
-def _prepared(prepare: Prepare, session: Session) -> Wanted | AtelierError:
+def _prepared(order: _Order, session: Session) -> Asked | AtelierError:
     try:
-        return prepare(session)
+        return order.prepare(session)._replace(id=order.image_id)
     except AtelierError as error:
         return error
 

@@ -8,7 +8,7 @@ from service.api.bodies import JsonBytes, json_body, parse_model
 from service.api.dependencies import Artifacts, Database, Images, LinkMaker, Links
 from service.api.files import MEDIA_TYPES, file_content, made_content, stored_file
 from service.api.idempotency import REUSED, IdempotencyHeader
-from service.api.image_desk import Prepare, Wanted, artifacts_of, cancel, failure, read
+from service.api.image_desk import Prepare, artifacts_of, cancel, failure, read
 from service.api.image_replies import ImageBatchReply, image_batch_reply
 from service.api.image_requests import EXAMPLES, ImagesRequest, order
 from service.api.init_images import read_picture
@@ -17,7 +17,8 @@ from service.api.problems import NotAcceptable, invalid, responses
 from service.api.stored_specs import OTHER_VERSION, spec_of
 from service.api.wishes import PREFER, WaitingWish
 from service.errors import Conflict, NotFound
-from service.records import checkpoints, jobs
+from service.records import checkpoints
+from service.records.requests import Asked
 from service.records.status import RequestStatus
 from service.records.tables import ImageBatch
 
@@ -158,10 +159,9 @@ async def _order(checkpoint_id: str, asked: ImagesRequest) -> Prepare:
     # A picture is read before the transaction, which is to be short.
     init = None if asked.init_image is None else await run_in_threadpool(read_picture, asked.init_image)
 
-    def prepare(session: Session) -> Wanted:
-        checkpoint = checkpoints.get(session, checkpoint_id)
-        spec = spec_of(jobs.get(session, checkpoint.job_id))
-        return Wanted(checkpoint.id, order(asked, spec, init))
+    def prepare(session: Session) -> Asked:
+        trained = checkpoints.trained(session, checkpoint_id)
+        return Asked(trained.id, order(asked, spec_of(trained), init))
 
     return prepare
 

@@ -6,25 +6,25 @@ from models.spec import BUILTIN_DATASETS, DatasetFacts, FieldError, JobSpec, Spe
 from models.spec.data import pixel_std
 from models.spec.starting import misfits
 from service.errors import Conflict, NotFound
-from service.records import checkpoints, datasets, jobs
+from service.records import checkpoints, datasets
+from service.records.checkpoints import Trained
 from service.records.status import DatasetStatus
-from service.records.tables import Job
 
 OTHER_VERSION = "The checkpoint's spec is of another version of the service."
 
 
-def spec_of(job: Job) -> JobSpec:
-    """The spec that a job was trained by; Conflict where it is one of another version."""
+def spec_of(trained: Trained) -> JobSpec:
+    """The spec that a checkpoint was trained by; Conflict where it is one of another version."""
     try:
-        return load_spec(job.spec)
+        return load_spec(trained.spec)
     except SpecError as error:
-        raise of_another_version(job, error) from error
+        raise of_another_version(trained.job_id, error) from error
 
 
-def of_another_version(job: Job, error: SpecError) -> Conflict:
+def of_another_version(job_id: str, error: SpecError) -> Conflict:
     return Conflict(
         "spec_of_another_version",
-        f"The spec of the job {job.id} is not one of this version of Atelier: {error}",
+        f"The spec of the job {job_id} is not one of this version of Atelier: {error}",
         hint="Post the job again, with these fields corrected.",
     )
 
@@ -66,8 +66,8 @@ def check_start(session: Session, spec: JobSpec) -> None:
     if spec.init_from is None:
         return
     try:
-        checkpoint = checkpoints.get(session, spec.init_from)
+        trained = checkpoints.trained(session, spec.init_from)
     except NotFound as error:
         raise SpecError([FieldError("init_from", error.message)]) from None
-    if errors := misfits(spec, spec_of(jobs.get(session, checkpoint.job_id))):
+    if errors := misfits(spec, spec_of(trained)):
         raise SpecError(errors)

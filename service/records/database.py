@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -25,7 +25,8 @@ BUSY_TIMEOUT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS = 5
 # As many as FastAPI has threads, so that a request waits for the database and not for the pool.
 POOL_SIZE, POOL_OVERFLOW = 5, 35
-_WRITES = "atelier_writes"
+_WRITES, _DURABLE = "atelier_writes", "atelier_durable"
+_NO_WAIT_FOR_DISK = text("SET LOCAL synchronous_commit TO off")  # SQLite's way: `_begin_sqlite`
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -36,7 +37,10 @@ class Database:
         self.engine = build_engine(url)
         # SQLite has one writer at a time: threads of one process wait for each other here, asleep.
         self._turn = threading.RLock() if self.engine.dialect.name == "sqlite" else None
-        self._writing = self.engine.execution_options(**{_WRITES: True})
+        self._writing = {
+            durable: self.engine.execution_options(**{_WRITES: True, _DURABLE: durable})
+            for durable in (True, False)
+        }
         self._reading = (
             self.engine.execution_options(postgresql_readonly=True)
             if self.engine.dialect.name == "postgresql"
@@ -44,14 +48,20 @@ class Database:
         )
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        """One transaction: committed at the end of the block, rolled back if it raises. Keep it short."""
+    def transaction(self, *, durable: bool = True) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back if it raises. Keep it short.
+
+        One that is not `durable` does not wait for the disk: the death of a process does it no harm, a power
+        cut may undo it as a whole.
+        """
         with (
             self._taking_turns(),
             _reporting_outages(),
-            Session(self._writing, expire_on_commit=False) as session,
+            Session(self._writing[durable], expire_on_commit=False) as session,
             session.begin(),
         ):
+            if not durable and self.engine.dialect.name == "postgresql":
+                session.execute(_NO_WAIT_FOR_DISK)
             yield session
 
     @contextmanager
@@ -173,11 +183,13 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     driver: Any = connection.connection.driver_connection
-    writes = bool(connection.get_execution_options().get(_WRITES, False))
+    options = connection.get_execution_options()
+    writes = bool(options.get(_WRITES, False))
     driver.execute(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
     if not writes:
         driver.execute("BEGIN")
         return
+    driver.execute(f"PRAGMA synchronous = {'FULL' if options.get(_DURABLE, True) else 'NORMAL'}")
     # A transaction that reads first and writes later cannot wait for another writer: it fails at once. So the
     # write lock is taken from the start, and waited for here: SQLite's own wait looks ever less often, to
     # every 0.1 s, so that of several busy writers the unlucky ones would wait for seconds.

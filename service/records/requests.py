@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Update, bindparam, select, tuple_, update
 from sqlalchemy.orm import Session
@@ -21,6 +21,23 @@ _CORE = {"synchronize_session": False, "populate_existing": True}
 Row = TypeVar("Row", bound=Requested)
 
 
+class Asked(NamedTuple):
+    """What is asked of which checkpoint; under an id of its own, unless somebody has to know it before."""
+
+    checkpoint_id: str
+    request: Mapping[str, Any]
+    id: str | None = None
+
+
+class Claimed(NamedTuple):
+    """A row that is a worker's now, until its lease runs out."""
+
+    id: str
+    attempt: int
+    checkpoint_id: str
+    request: Mapping[str, Any]
+
+
 class Requests(Generic[Row]):
     """The queue in one table; `lost` is the error of what vanished with its worker too often."""
 
@@ -30,34 +47,36 @@ class Requests(Generic[Row]):
 
     def create(self, session: Session, checkpoint_id: str, request: Mapping[str, Any]) -> Row:
         """A new queued row; publish its id after the transaction has committed."""
-        return self.create_all(session, [(checkpoint_id, request)])[0]
+        return self.create_all(session, [Asked(checkpoint_id, request)])[0]
 
-    def create_all(self, session: Session, asked: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Row]:
+    def create_all(self, session: Session, asked: Iterable[Asked]) -> list[Row]:
         """New queued rows, of checkpoints by id and what is asked of each."""
         rows = []
-        for checkpoint_id, request in asked:
+        for one in asked:
             rows.append(self._table())
-            rows[-1].checkpoint_id, rows[-1].request = checkpoint_id, dict(request)
+            rows[-1].checkpoint_id, rows[-1].request = one.checkpoint_id, dict(one.request)
+            if one.id is not None:
+                rows[-1].id = one.id
         session.add_all(rows)
         session.flush()
         return rows
 
-    def claim_next(self, session: Session, worker: str, now: Now = None) -> Row | None:
+    def claim_next(self, session: Session, worker: str, now: Now = None) -> Claimed | None:
         """Makes the oldest queued row this worker's, as its next attempt; None if nothing waits."""
         return next(iter(self.claim(session, worker, 1, now)), None)
 
-    def claim(self, session: Session, worker: str, limit: int, now: Now = None) -> list[Row]:
+    def claim(self, session: Session, worker: str, limit: int, now: Now = None) -> list[Claimed]:
         """Makes the oldest queued rows this worker's, at most `limit`; returns them, the oldest first."""
         statement = self._claim_now if now is None else self._claiming(now)
-        claimed = session.scalars(statement, {"limit": limit, "worker": worker}, execution_options=_CORE)
-        return sorted(claimed, key=lambda row: row.id)
+        rows = session.connection().execute(statement, {"limit": limit, "by": worker})
+        return sorted(Claimed(*row) for row in rows)
 
     @cached_property
-    def _claim_now(self) -> ReturningUpdate[Row]:
+    def _claim_now(self) -> ReturningUpdate[tuple[str, int, str, dict[str, Any]]]:
         """For each image; to build a statement anew costs as much as to run it."""
         return self._claiming(None)
 
-    def _claiming(self, now: Now) -> ReturningUpdate[Row]:
+    def _claiming(self, now: Now) -> ReturningUpdate[tuple[str, int, str, dict[str, Any]]]:
         table, moment = self._table, instant(now)
         oldest = (
             select(table.id)
@@ -73,11 +92,11 @@ class Requests(Generic[Row]):
             .values(
                 status=RequestStatus.RUNNING,
                 attempt=table.attempt + 1,
-                worker=bindparam("worker"),
+                worker=bindparam("by"),
                 lease_expires_at=shifted(moment, LEASE_SECONDS),
                 started_at=moment,
             )
-            .returning(table)
+            .returning(table.id, table.attempt, table.checkpoint_id, table.request)
         )
 
     def renew(self, session: Session, held: Mapping[str, int], now: Now = None) -> set[str]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import zeros
 
 from models.spec import SamplerSpec
-from service.records.tables import Checkpoint
+from service.records.checkpoints import Stored
 from worker.batching import Order, next_batch
 
 SAMPLERS = [None, SamplerSpec.model_validate({"kind": "ddim", "steps": 5})]
@@ -19,7 +19,7 @@ WAYS: list[dict[str, Any]] = [{}, {"truncation": 0.5}, {"strength": 0.5}, {"stre
 def order(count: int, made: int, checkpoint: int, sampler: int, way: int = 0) -> Order:
     request: dict[str, Any] = {"seeds": list(range(count)), **WAYS[way]}
     made_images = [zeros(1)] * min(made, count - 1)
-    stored = Checkpoint(sha256=str(checkpoint))
+    stored = Stored("ckpt_", "job_", "weights", str(checkpoint))
     return Order("img_", 1, request, stored, sampler=SAMPLERS[sampler], made=made_images)
 
 

@@ -120,7 +120,7 @@ def test_a_lease_is_kept_for_as_long_as_it_takes(
     with resources.database.transaction() as session:
         row = evaluations.claim_next(session, "test")
         assert row is not None
-        before = row.lease_expires_at
+        before = evaluations.get(session, evaluation_id).lease_expires_at
     claim = evaluating.Claim(evaluation_id, row.attempt, "", "", "digits", OWN)
 
     def renew() -> bool:

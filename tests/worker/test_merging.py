@@ -67,6 +67,21 @@ def test_a_small_request_overtakes_a_large_one(
 
 
 @SQLITE
+def test_a_lone_request_waits_for_no_others_and_one_after_a_crowd_does(
+    sampler: Sampler, create_checkpoint: Make, ask_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when one client's images wait for company that never comes, or a crowd is made one by one."""
+    waited: list[float] = []
+    monkeypatch.setattr(sampling.time, "sleep", waited.append)
+    checkpoint = create_checkpoint()
+    for crowd, waits in ((1, 0), (1, 0), (3, 0), (1, 1), (1, 1)):
+        for seed in range(crowd):
+            ask_images(checkpoint, [seed])
+        sampler.ring()
+        assert waited == [sampling.WINDOW] * waits
+
+
+@SQLITE
 def test_what_nobody_wants_any_more_is_not_made(
     resources: Resources,
     sampler: Sampler,

@@ -181,6 +181,20 @@ def test_sqlite_is_in_wal_mode_with_a_busy_timeout_and_foreign_keys(database: Da
         assert [session.scalar(text(f"PRAGMA {name}")) for name in names] == ["wal", 5000, 1]
 
 
+def test_only_a_transaction_that_says_so_does_without_the_disk(database_url: str) -> None:
+    """Breaks when a job that was answered 202 could be lost with the power, or images wait for the disk."""
+    if database_url.startswith("sqlite"):
+        database, ask, waits, does_not = Database(database_url), "PRAGMA synchronous", 2, 1
+    else:  # the tests' own server never waits for its disk, unless a connection wants it to
+        options = "options=-csynchronous_commit%3Don"
+        database = Database(f"{database_url}{'&' if '?' in database_url else '?'}{options}")
+        ask, waits, does_not = "SHOW synchronous_commit", "on", "off"
+    for durable in (True, False, True):
+        with database.transaction(durable=durable) as session:
+            assert session.scalar(text(ask)) == (waits if durable else does_not)
+    database.close()
+
+
 def test_a_dead_server_is_unavailable_soon_and_its_password_is_not_told() -> None:
     database = Database("postgresql://atelier:hunter2@127.0.0.1:1/atelier")
     before = time.monotonic()

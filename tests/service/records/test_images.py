@@ -29,13 +29,9 @@ def test_a_batch_is_queued_claimed_and_finished(database: Database, new_batch) -
     assert (batch.status, batch.request["n"], batch.result) == (RequestStatus.QUEUED, 4, None)
     with database.transaction() as session:
         claimed = images.claim_next(session, "w1")
-    assert claimed is not None
-    assert (claimed.id, claimed.status, claimed.attempt, claimed.worker) == (
-        batch.id,
-        RequestStatus.RUNNING,
-        1,
-        "w1",
-    )
+        assert claimed == (batch.id, 1, batch.checkpoint_id, batch.request)
+        running = images.get(session, batch.id)
+        assert (running.status, running.worker) == (RequestStatus.RUNNING, "w1")
     with database.transaction() as session:
         assert images.renew(session, {batch.id: 1, "img_other": 1}) == {batch.id}
         assert images.finish_all(session, {batch.id: (1, {"data": [{"index": 0}]})}) == 1
