@@ -1,13 +1,15 @@
 """Requests for images that are made together, and the batches in which they are: fair, and of one kind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from torch import Tensor, stack
 
 from models.sampling import Between, InitImages, Origin
-from models.spec import SamplerSpec
+from models.spec import DiffusionSpec, JobSpec, SamplerSpec
 from service.records.checkpoints import Stored
 
 
@@ -62,8 +64,9 @@ class Order:
     def left(self) -> int:
         return len(self.seeds) - len(self.made)
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
+        """Once its sampler is known."""
         sampler = None if self.sampler is None else self.sampler.model_dump_json()
         return Kind(self.checkpoint.sha256, sampler, self.truncation, self.strength)
 
@@ -74,6 +77,36 @@ class Share(NamedTuple):
     order: Order
     start: int
     stop: int
+
+
+class Superseded(Exception):
+    """Nobody waits any more for the images that are being made."""
+
+
+class Interrupted(Exception):
+    """What went wrong with others that were let by, and is no fault of the batch in the making."""
+
+
+class Turns:
+    """Which kinds of images are in the making: a batch's, and those of batches that it lets by."""
+
+    def __init__(self) -> None:
+        self._making: list[Kind] = []
+        self._last: Kind | None = None
+        self._served: set[Order] = set()
+
+    def free(self, orders: Iterable[Order]) -> list[Order]:
+        """Those of other kinds, the next ones first: last comes the last batch's kind, and in it its orders."""
+        free = [order for order in orders if order.kind not in self._making]
+        return sorted(free, key=lambda order: (order.kind == self._last, order in self._served))
+
+    @contextmanager
+    def taken_by(self, batch: Sequence[Share]) -> Iterator[None]:
+        self._making.append(batch[0].order.kind)
+        try:
+            yield
+        finally:
+            self._last, self._served = self._making.pop(), {share.order for share in batch}
 
 
 def next_batch(orders: Sequence[Order], size: int) -> list[Share]:
@@ -91,6 +124,13 @@ def next_batch(orders: Sequence[Order], size: int) -> list[Share]:
         open_ = [i for i in open_ if counts[i] < alike[i].left]
     shares = [(alike[i], len(alike[i].made), count) for i, count in counts.items() if count]
     return [Share(order, start, start + count) for order, start, count in shares]
+
+
+def effective_sampler(spec: JobSpec, wanted: Mapping[str, Any] | None) -> SamplerSpec | None:
+    """The sampler of the request, else the spec's own; None for a GAN, which has none."""
+    if wanted is not None:
+        return SamplerSpec.model_validate(wanted)
+    return spec.sampler if isinstance(spec, DiffusionSpec) else None
 
 
 def init_images(batch: Sequence[Share]) -> InitImages | None:

@@ -1,7 +1,11 @@
 """From ATELIER_DEVICE (auto, cpu, cuda, cuda:N) to the device that torch is told."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
+NVIDIA_DRIVER = Path("/dev/nvidiactl")
 KNOWN = re.compile(r"cuda(?::(\d+))?")
 
 
@@ -48,6 +52,15 @@ def resolve_device(wanted: str) -> str:
             "Set ATELIER_DEVICE to auto or cpu, or look at nvidia-smi and CUDA_VISIBLE_DEVICES.",
         )
     return f"cuda:{number}"
+
+
+def told_device(wanted: str) -> str:
+    """The device of `resolve_device` without torch in this process; `wanted` itself where there is none."""
+    if wanted == "auto" and not NVIDIA_DRIVER.exists():
+        return "cpu"
+    resolve = f"from worker.devices import resolve_device; print(resolve_device({wanted!r}))"
+    said = subprocess.run([sys.executable, "-c", resolve], capture_output=True, text=True, check=False)
+    return said.stdout.strip() or wanted
 
 
 def count_gpus() -> int:

@@ -15,13 +15,14 @@ from models.metrics.measurement import Measurement
 from models.metrics.scorer import Scorer, open_extractor
 from models.spec.evaluation import EvaluationSpec, ExtractorKind
 from service.artifacts import Artifacts
-from service.errors import NotFound, Unavailable
+from service.errors import Unavailable
 from service.queue import evaluations_channel
 from service.records import checkpoints, evaluations, jobs
 from service.records.database import Database
 from worker import classifiers
 from worker.devices import resolve_device
 from worker.failures import CHECKPOINT_DELETED, failure
+from worker.packed_images import packed_images
 from worker.recorder import bare_scores
 from worker.renewal import Renewal
 from worker.resources import Resources
@@ -119,14 +120,7 @@ def _claim(database: Database) -> Claim | None:
 
 
 def _dataset(claim: Claim, artifacts: Artifacts) -> PackedDataset:
-    try:
-        return PackedDataset.open(artifacts.local_folder(f"datasets/{claim.dataset_id}/packed"))
-    except NotFound:
-        raise NotFound(
-            "dataset_missing",
-            f"The images of the dataset {claim.dataset_id} are not stored: there is nothing to compare with.",
-            hint="It was deleted, or never prepared: GET /v1/datasets lists what there is.",
-        ) from None
+    return PackedDataset.open(packed_images(artifacts, claim.dataset_id))
 
 
 def _classifier(images: PackedDataset, artifacts: Artifacts) -> Path:

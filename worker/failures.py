@@ -21,11 +21,13 @@ CHECKPOINT_DELETED = {
 
 def failure(
     error: BaseException, *, code: str, hint: str, memory_hint: str = out_of_memory.HINT
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """What the error says of itself; `code` and `hint` are for one that says nothing but its message."""
     message = getattr(error, "message", None) or str(error) or type(error).__name__
     if own := getattr(error, "code", None):
-        return {"code": str(own), "message": message, "hint": getattr(error, "hint", None) or hint}
+        said = {"code": str(own), "message": message, "hint": getattr(error, "hint", None) or hint}
+        step = getattr(error, "step", None)
+        return said if step is None else {**said, "step": step}
     if out_of_memory.is_out_of_memory(error):
         return {"code": "out_of_memory", "message": message, "hint": memory_hint}
     if is_no_space(error):

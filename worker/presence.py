@@ -7,6 +7,7 @@ from typing import Any
 
 from service.errors import AtelierError
 from service.records import workers
+from worker.devices import told_device
 from worker.resources import Resources
 from worker.supervisor import worker_name
 
@@ -22,7 +23,7 @@ def start(resources: Resources, queues: Collection[str], stopping: threading.Eve
 
 
 def _tell(resources: Resources, queues: list[str], stopping: threading.Event, warm: Warm) -> None:
-    name, device = worker_name(), resources.settings.device
+    name, device = worker_name(), told_device(resources.settings.device)
     while True:
         try:
             with resources.database.transaction() as session:

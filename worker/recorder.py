@@ -19,6 +19,7 @@ from service.records.logs import Line
 from service.records.metrics import MetricRow
 from worker import classifiers
 from worker.process import Event
+from worker.resuming import Start
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +81,22 @@ class Recorder:
         waited = time.monotonic() - self._tried_at
         return self._batch.events >= FLUSH_AT or (self._batch.events > 0 and waited >= FLUSH_EVERY)
 
-    def begin(self, session: Session, step: int, images: int) -> bool:
+    def begin(self, session: Session, start: Start) -> bool:
         """Record where the attempt starts; False: it is over."""
-        self._position |= {"step": step, "images": images}
-        return leases.begin(
-            session, self._assignment.job_id, self._assignment.attempt, step=step, images=images
-        )
+        job_id, attempt = self._assignment.job_id, self._assignment.attempt
+        self._position |= {"step": start.step, "images": start.images}
+        if not leases.begin(session, job_id, attempt, step=start.step, images=start.images):
+            return False
+        retention.pass_over(session, job_id, start.step)
+        if start.damaged:
+            where = f"step {start.step}" if start.step else "the beginning"
+            steps = ", ".join(map(str, start.damaged))
+            message = (
+                f"The files of the checkpoint at step {steps} are damaged: the job goes on from {where}."
+            )
+            data = {"attempt": attempt, "damaged_steps": list(start.damaged)}
+            events.add(session, job_id, EventType.ALERT, message, level="warning", data=data)
+        return True
 
     def add(self, event: Event) -> None:
         handle = HANDLERS.get(event["type"])
@@ -202,6 +213,8 @@ class Recorder:
 
     def _failed(self, event: Event) -> None:
         self.error = {name: event.get(name) for name in ("code", "message", "hint")}
+        if "step" in event:
+            self.error["step"] = event["step"]
 
     def _store(self, file: Path, key: str) -> None:
         """Take a file over; it stays where it is until the store has it."""

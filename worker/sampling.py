@@ -10,11 +10,19 @@ from typing import Any
 from models.checkpoints import LoadedCheckpoint, load
 from models.out_of_memory import is_out_of_memory
 from models.sampling import generate, labels_of
-from models.spec import DiffusionSpec, SamplerSpec
 from service.errors import AtelierError
 from service.queue import images_channel
 from service.records import checkpoints, images
-from worker.batching import Order, Share, init_images, next_batch
+from worker.batching import (
+    Interrupted,
+    Order,
+    Share,
+    Superseded,
+    Turns,
+    effective_sampler,
+    init_images,
+    next_batch,
+)
 from worker.devices import open_device
 from worker.failures import CHECKPOINT_DELETED, failure
 from worker.image_files import init_image, store_images
@@ -35,10 +43,6 @@ LOOK_EVERY = 1.0  # seconds between two looks at whether to stop
 MEMORY_HINT = "Ask for fewer images at a time, or give the sampling worker more memory."
 
 
-class Superseded(Exception):
-    """Nobody waits any more for the images that are being made."""
-
-
 class Sampler:
     """Any thread may `hear` a doorbell; the one of `serve` makes what is queued."""
 
@@ -51,6 +55,7 @@ class Sampler:
         self._storing = ThreadPoolExecutor(STORED_AT_ONCE, thread_name_prefix="storing")
         self._rung = threading.Event()
         self._orders: list[Order] = []
+        self._turns = Turns()
         self._left_some = False
         self._crowded = False
 
@@ -99,19 +104,29 @@ class Sampler:
 
     def _make_all(self) -> None:
         """Batch by batch, each kind in its turn."""
-        orders = self._orders = []
+        self._orders, self._turns = [], Turns()
         while not self._stopping.is_set():
-            self._admit(orders)
-            if not orders:
+            self._admit(self._orders)
+            if not self._orders:
                 return
-            batch = next_batch(orders, self._size)
-            self._crowded = len(batch) > 1
+            self._take_turn(self._orders)
+        self._give_back(self._orders)
+
+    def _take_turn(self, orders: list[Order]) -> None:
+        """Make the next batch, and deliver what is whole with it."""
+        batch = next_batch(self._turns.free(orders), self._size)
+        self._crowded = len(batch) > 1
+        with self._turns.taken_by(batch):
             self._make(batch)
-            alike = {share.order for share in batch}
-            orders.sort(key=lambda order: order in alike)  # the other kinds come first now
-            self._deliver([order for order in alike if not order.left and not order.lost])
-            orders[:] = [order for order in orders if order.left and not order.lost]
-        self._give_back(orders)
+        self._deliver([order for order, *_ in batch if not order.left and not order.lost])
+        orders[:] = [order for order in orders if order.left and not order.lost]
+
+    def _let_others_by(self) -> None:
+        """While a batch is in the making, between two evaluations of its network: one of another kind."""
+        if self._wanted():
+            self._claim_heard(self._orders)
+        if self._turns.free(self._orders):
+            self._take_turn(self._orders)
 
     def _give_back(self, orders: list[Order]) -> None:
         """This worker is told to stop: what it has begun is another's, from the start."""
@@ -160,7 +175,7 @@ class Sampler:
         """Whether its network is loaded; where that fails, so does the order."""
         try:
             loaded = self._load(order)
-            order.sampler = effective_sampler(loaded, order.request.get("sampler"))
+            order.sampler = effective_sampler(loaded.spec, order.request.get("sampler"))
             order.labels = order.request.get("labels") or labels_of(loaded.spec, order.origins)
             order.init = init_image(order.request)
         except Exception as error:
@@ -172,10 +187,19 @@ class Sampler:
     def _make(self, batch: list[Share]) -> None:
         """Make the images of one batch; an error fails all of its orders."""
         orders = [share.order for share in batch]
+        began, given = time.monotonic(), 0.0
 
         def progress(_done: int, _total: int) -> None:
+            nonlocal given
             if all(order.lost for order in orders):
                 raise Superseded
+            now = time.monotonic()
+            if given <= (now - began) / 2:  # half of the time is this batch's
+                try:
+                    self._let_others_by()
+                except Exception as error:
+                    raise Interrupted from error
+                given += time.monotonic() - now
 
         try:
             loaded = self._load(orders[0])
@@ -192,6 +216,8 @@ class Sampler:
             )
         except Superseded:
             return
+        except Interrupted as others:
+            raise others.__cause__ or others from None
         except Exception as error:
             images_in_it = sum(share.stop - share.start for share in batch)
             if is_out_of_memory(error) and images_in_it > 1:
@@ -269,10 +295,3 @@ class Sampler:
                 if order.image_id in held and order.image_id not in ours:
                     order.lost = order.left > 0  # else it is just being delivered
         return True
-
-
-def effective_sampler(loaded: LoadedCheckpoint, wanted: dict[str, Any] | None) -> SamplerSpec | None:
-    """The sampler of the request, else the spec's own; None for a GAN, which has none."""
-    if wanted is not None:
-        return SamplerSpec.model_validate(wanted)
-    return loaded.spec.sampler if isinstance(loaded.spec, DiffusionSpec) else None

@@ -4,10 +4,9 @@ import logging
 import threading
 
 from service.errors import AtelierError
-from service.records import jobs
 from worker.process import start_fresh
 from worker.resources import Resources
-from worker.supervisor import StartTrainer, supervise
+from worker.supervisor import StartTrainer, supervise, supervise_next
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,8 @@ class Seat:
         while not self._stopping.is_set():
             if self._taken.acquire(timeout=TURN_EVERY):
                 try:
-                    self._supervise(job_id)
+                    if supervise(job_id, self._resources, self._stopping, self._start):
+                        self._freed.set()
                 finally:
                     self._taken.release()
                 return
@@ -55,21 +55,11 @@ class Seat:
             if not self._taken.acquire(blocking=False):
                 continue
             try:
-                self._train_waiting()
+                if supervise_next(self._resources, self._stopping, self._start):
+                    self._freed.set()
             except AtelierError as error:
                 logger.warning("no job was looked for: %s", error)
             except Exception:
                 logger.exception("a job that was found could not be trained")
             finally:
                 self._taken.release()
-
-    def _train_waiting(self) -> None:
-        with self._resources.database.read() as session:
-            waiting = jobs.longest_waiting(session)
-        if waiting is not None:
-            logger.info("job %s was found waiting", waiting)
-            self._supervise(waiting)
-
-    def _supervise(self, job_id: str) -> None:
-        if supervise(job_id, self._resources, self._stopping, self._start):
-            self._freed.set()

@@ -19,13 +19,14 @@ from service.records.status import DatasetStatus, JobStatus
 from worker import classifiers, leftovers
 from worker.failures import crash_error, failure
 from worker.lease import Lease, Order
+from worker.packed_images import packed_images
 from worker.process import Child, Event, TrainerProcess, start_fresh
 from worker.pulse import MOVES
 from worker.recorder import Assignment, Recorder
 from worker.resources import Resources
 from worker.resuming import Start, start_of
 from worker.stored_weights import weights
-from worker.waiting import dataset_is_settled
+from worker.waiting import ask_for_dataset
 from worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -54,22 +55,28 @@ class Ending(StrEnum):
 def supervise(
     job_id: str, resources: Resources, stopping: threading.Event, start: StartTrainer = start_fresh
 ) -> bool:
-    """Run the job, or the one that has waited longest if this one is not there to be taken; False if none is.
+    """Run the job that has waited longest, be it this one or another; False if none waits.
 
-    A Celery worker that reserves nothing takes a message a second, so those of jobs that were cancelled, or
-    that came twice, would keep the jobs behind them waiting.
+    One that was given back has rung last, and was there first.
     """
     if stopping.is_set():
         return False
-    assignment = claim(job_id, resources) if dataset_is_settled(resources, job_id) else None
-    if assignment is None:
+    ask_for_dataset(resources, job_id)
+    return supervise_next(resources, stopping, start)
+
+
+def supervise_next(
+    resources: Resources, stopping: threading.Event, start: StartTrainer = start_fresh
+) -> bool:
+    """Run the job that has waited longest; False if none waits for a worker."""
+    while True:
         with resources.database.read() as session:
-            waiting = jobs.longest_waiting(session)
-        assignment = claim(waiting, resources) if waiting else None
-    if assignment is None:
-        return False
-    run_attempt(assignment, resources, stopping, start)
-    return True
+            oldest = jobs.longest_waiting(session)
+        if oldest is None:
+            return False
+        if (assignment := claim(oldest, resources)) is not None:  # else another worker was quicker
+            run_attempt(assignment, resources, stopping, start)
+            return True
 
 
 def claim(job_id: str, resources: Resources) -> Assignment | None:
@@ -115,7 +122,7 @@ class Attempt:
             try:
                 start = start_of(assignment.job_id, self._resources)
                 command = self._command(start)
-                if not self._persist(lambda session: self._recorder.begin(session, start.step, start.images)):
+                if not self._persist(lambda session: self._recorder.begin(session, start)):
                     return
                 leftovers.give_up(assignment.job_id, assignment.attempt, self._resources)
             except Unavailable as error:
@@ -151,7 +158,7 @@ class Attempt:
         init = weights(self._resources.artifacts, stored.artifact, stored.sha256) if stored else None
         return {
             "spec": self._assignment.spec,
-            "dataset": str(self._resources.artifacts.local_folder(f"datasets/{dataset_id}/packed")),
+            "dataset": str(packed_images(self._resources.artifacts, dataset_id)),
             "out": str(self._folder),
             "device": self._resources.settings.device,
             "gpu_memory": self._resources.settings.train_gpu_memory,

@@ -56,6 +56,7 @@ def run(command: dict[str, Any], events: TextIO) -> None:
     from worker.devices import open_device
 
     dataset, spec = PackedDataset.open(Path(command["dataset"])), load_spec(command["spec"])
+    dataset.check_content()
     device = open_device(command["device"], command["gpu_memory"])
 
     from models.tensorboard import TensorBoardWriter

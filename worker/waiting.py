@@ -12,18 +12,16 @@ logger = logging.getLogger(__name__)
 MOST_RUNG = 1000  # the reconciler rings for the others
 
 
-def dataset_is_settled(resources: Resources, job_id: str) -> bool:
-    """False while the job's dataset is not prepared; it is then asked for once more."""
+def ask_for_dataset(resources: Resources, job_id: str) -> None:
+    """Once more, while the job's dataset is not prepared."""
     with resources.database.read() as session:
         try:
             dataset = datasets.get(session, jobs.get(session, job_id).dataset)
         except NotFound:
-            return True  # whoever claims the job finds out which of the two is missing
-    if dataset.status != DatasetStatus.PENDING:
-        return True
-    logger.info("job %s waits for its dataset %s", job_id, dataset.id)
-    resources.publisher.send("atelier.prepare", dataset.id)
-    return False
+            return  # whoever claims the job finds out which of the two is missing
+    if dataset.status == DatasetStatus.PENDING:
+        logger.info("job %s waits for its dataset %s", job_id, dataset.id)
+        resources.publisher.send("atelier.prepare", dataset.id)
 
 
 def ring_for_jobs(resources: Resources, dataset_id: str) -> None:

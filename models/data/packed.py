@@ -25,6 +25,7 @@ VERSION = 1
 MAPPED_FROM = 512 * 1024**2  # bytes of pixels that are no longer held in memory
 IMAGES, LABELS, FACTS = "images.npy", "labels.npy", "dataset.json"
 PACKED_FILES = (IMAGES, LABELS, FACTS)
+HASHED_AT_ONCE = 256  # images
 NAMES = "names.json"
 """Beside them where the set was made of files: the file that each image came from."""
 
@@ -117,8 +118,21 @@ class PackedDataset:
             ),
         )
 
+    def check_content(self) -> None:
+        """Reads all of it; DatasetError unless it is what was packed, to the last bit."""
+        images = np.load(self.folder / IMAGES, mmap_mode="r", allow_pickle=False)
+        digest = _digest(self._shape)
+        for start in range(0, self.count, HASHED_AT_ONCE):
+            digest.update(images[start : start + HASHED_AT_ONCE].tobytes())
+        if _finished(digest, self.labels, self.classes) != self.content_hash:
+            raise _damaged(self.folder, f"{IMAGES} or {LABELS} is not what was packed")
+
+    @property
+    def _shape(self) -> tuple[int, int, int, int]:
+        return (self.count, self.channels, self.resolution, self.resolution)
+
     def _check_arrays(self) -> None:
-        shape = (self.count, self.channels, self.resolution, self.resolution)
+        shape = self._shape
         for file, dtype, expected in ((IMAGES, np.uint8, shape), (LABELS, np.int32, (self.count,))):
             try:
                 array = np.load(self.folder / file, mmap_mode="r", allow_pickle=False)
@@ -141,7 +155,7 @@ def write_packed(
     folder.mkdir(parents=True, exist_ok=True)
     count, channels, resolution, _ = shape
     histogram = np.zeros((channels, 256), np.int64)
-    digest = hashlib.sha256(repr(tuple(int(size) for size in shape)).encode())
+    digest = _digest(shape)
     written = 0
     with (folder / IMAGES).open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -156,8 +170,6 @@ def write_packed(
         raise ValueError(f"{written} images were written where {count} were announced")
     labels = labels.astype(np.int32)
     np.save(folder / LABELS, labels)
-    digest.update(labels.astype("<i4").tobytes())
-    digest.update(json.dumps(list(classes)).encode())
     mean, std = _moments(histogram)
     packed = PackedDataset(
         folder,
@@ -168,7 +180,7 @@ def write_packed(
         tuple(classes),
         mean,
         std,
-        digest.hexdigest(),
+        _finished(digest, labels, classes),
         tuple(dropped),
     )
     facts = {"version": VERSION, **asdict(packed)}
@@ -191,9 +203,12 @@ def cached(target: Path, build: Callable[[Path], object]) -> PackedDataset:
     """The set in `target`, built there if it is missing or damaged."""
     if target.is_dir():
         try:
-            return PackedDataset.open(target)
+            packed = PackedDataset.open(target)
+            packed.check_content()
         except DatasetError:
             shutil.rmtree(target, ignore_errors=True)
+        else:
+            return packed
     with _becoming(target) as folder:
         build(folder)
     return PackedDataset.open(target)
@@ -215,6 +230,17 @@ def _becoming(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _digest(shape: Sequence[int]) -> "hashlib._Hash":
+    """Of what a set holds: its shape, then each image's bytes; `_finished` adds labels and classes."""
+    return hashlib.sha256(repr(tuple(int(size) for size in shape)).encode())
+
+
+def _finished(digest: "hashlib._Hash", labels: NDArray[np.int32], classes: Sequence[str]) -> str:
+    digest.update(labels.astype("<i4").tobytes())
+    digest.update(json.dumps(list(classes)).encode())
+    return digest.hexdigest()
+
+
 def _histogram(row: Pixels) -> NDArray[np.int64]:
     return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in row])
 
@@ -230,8 +256,9 @@ def _moments(histogram: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[flo
 
 
 def _damaged(folder: Path, detail: str) -> DatasetError:
+    place = Path(*folder.parts[-3:])  # errors are shown to clients, whom the rest of the path tells nothing
     return DatasetError(
         "damaged_dataset",
-        f"{folder} is not a packed data set, or it is damaged ({detail}).",
-        "Prepare it again.",
+        f"{place} is not a packed data set, or it is damaged ({detail}).",
+        "Put a backup in its place, or upload the images again.",
     )

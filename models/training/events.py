@@ -134,8 +134,8 @@ def event_from_json(data: dict[str, Any]) -> Event:
 
 
 class TrainingError(Exception):
-    """A run that cannot go on: a stable code, what happened, and what to try."""
+    """A run that cannot go on: a stable code, what happened, what to try, and the step where it has one."""
 
-    def __init__(self, code: str, message: str, hint: str) -> None:
+    def __init__(self, code: str, message: str, hint: str, step: int | None = None) -> None:
         super().__init__(message)
-        self.code, self.message, self.hint = code, message, hint
+        self.code, self.message, self.hint, self.step = code, message, hint, step

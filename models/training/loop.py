@@ -36,8 +36,9 @@ _TELL_SECONDS = 5.0  # a run whose metrics are far apart still shows that it mov
 _SAVE_SECONDS = 4.0  # after so long a new run saves what it has, though its first checkpoint be hours away
 _LEGIBLE_PIXELS = 64  # smaller images are enlarged in the grids, which are made to be looked at
 _DIVERGED = (
-    "Lower optimizer.learning_rate, set optimizer.clip_grad_norm, or use precision fp32; "
-    "any checkpoint of the run is from before the divergence."
+    "To go on as it was would end here again. Post a new job with a lower optimizer.learning_rate, "
+    "optimizer.clip_grad_norm or precision fp32; with init_from it starts at a checkpoint of this one, "
+    "all of which are from before."
 )
 
 
@@ -69,13 +70,14 @@ def run(
     """Train by a resolved spec; pictures and checkpoints are written below `out`.
 
     What belongs to a step is told before its checkpoint: a run that resumes there has nothing to make up for.
-    A new run saves a first checkpoint after four seconds, whatever the spec's interval is.
+    A new run saves a first checkpoint after four seconds, whatever the spec's interval is, and a step before
+    its images are scored one that has four seconds of work in it.
     `resume` is a checkpoint's folder; `stopping` is asked after each step.
     Raises TrainingError when a loss is no longer finite, and CheckpointError when it cannot resume.
     """
     began = time.perf_counter()
     steps, means, log_every = total_steps(spec), Means(), spec.log_every_steps or 1
-    start = 0
+    start, saved_at = 0, began
     if resume is not None:
         path = resume / checkpoint_folders.STATE
         start = state.load(path, spec=spec, recipe=recipe, stream=stream, means=means)
@@ -94,16 +96,22 @@ def run(
             told, training_seconds, told_at = images, 0.0, now
         if last or _due(spec.samples, spec, step):
             yield _sampled(spec, recipe, out, step)
-        if spec.evaluation and (last or _due(spec.evaluation, spec, step)):
+        if _evaluates(spec, step):
             yield _evaluated(spec, recipe, trial, score, step)
         stops, due = not last and stopping(), last or _due(spec.checkpoints, spec, step)
-        if due or stops or (not saved and now - began >= _SAVE_SECONDS):
+        # Scores may take minutes, in which nobody can be told to stop with a checkpoint.
+        at_risk = not saved or _evaluates(spec, step + 1)
+        if due or stops or (at_risk and time.perf_counter() - saved_at >= _SAVE_SECONDS):
             yield _saved(spec, recipe, stream, means, out, step, interim=not due)
-            saved = True
+            saved, saved_at = True, time.perf_counter()
         if stops:
             yield Stopped(step, images)
             return
     yield Finished(steps, steps * spec.batch_size, time.perf_counter() - began)
+
+
+def _evaluates(spec: JobSpec, step: int) -> bool:
+    return spec.evaluation is not None and (step == total_steps(spec) or _due(spec.evaluation, spec, step))
 
 
 def _due(interval: Interval, spec: JobSpec, step: int) -> bool:
@@ -112,7 +120,7 @@ def _due(interval: Interval, spec: JobSpec, step: int) -> bool:
 
 def _sampled(spec: JobSpec, recipe: Recipe, out: Path, step: int) -> Sampled:
     path = Path("samples") / f"{step:08d}.png"
-    _draw_samples(spec, recipe, out / path)
+    _draw_samples(spec, recipe, out / path, step)
     return Sampled(step, step * spec.batch_size, str(path))
 
 
@@ -142,7 +150,7 @@ def _saved(
     return Saved(step, images, path, saved.sha256, saved.size_bytes, whole.size_bytes, interim)
 
 
-def _draw_samples(spec: JobSpec, recipe: Recipe, path: Path) -> None:
+def _draw_samples(spec: JobSpec, recipe: Recipe, path: Path, step: int) -> None:
     """A grid from seeds 0, 1, …: the same noise at every step and in every job."""
     device = next(recipe.networks[recipe.sampling].parameters()).device
     sampler = spec.sampler if isinstance(spec, DiffusionSpec) else None
@@ -150,7 +158,7 @@ def _draw_samples(spec: JobSpec, recipe: Recipe, path: Path) -> None:
     try:
         pictures = generate(recipe.sampling_networks(), spec, seeds, sampler=sampler, device=device)
     except SamplingError as error:
-        raise TrainingError("diverged", str(error), _DIVERGED) from None
+        raise TrainingError("diverged", str(error), _DIVERGED, step) from None
     path.parent.mkdir(parents=True, exist_ok=True)
     scale = max(1, _LEGIBLE_PIXELS // pictures.shape[-1])
     path.write_bytes(encode(grid(pictures, scale=scale), "png"))
@@ -163,7 +171,7 @@ def _evaluated(spec: JobSpec, recipe: Recipe, trial: Trial, score: Score | None,
         try:
             measured = score(recipe.sampling_networks())
         except SamplingError as error:
-            raise TrainingError("diverged", str(error), _DIVERGED) from None
+            raise TrainingError("diverged", str(error), _DIVERGED, step) from None
         values |= measured.scores
         details = measured.details
     return Evaluated(step, step * spec.batch_size, values, len(trial.held_out[0]), details)
@@ -188,6 +196,7 @@ def _refuse_divergence(metrics: dict[str, float], step: int) -> None:
                 "diverged",
                 f"{name} is {value} at step {step}",
                 _DIVERGED,
+                step,
             )
 
 
@@ -198,5 +207,5 @@ def _refuse_broken_weights(recipe: Recipe, step: int) -> None:
         parameters = [weights.isfinite().all() for weights in network.parameters()]
         if not torch.stack(parameters).all():
             raise TrainingError(
-                "diverged", f"weights of the {name} are not finite after step {step}", _DIVERGED
+                "diverged", f"weights of the {name} are not finite after step {step}", _DIVERGED, step
             )

@@ -103,7 +103,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
         415,
         503,
         s400="The request does not fit the model, or a field is wrong: OpenAI's clients expect 400.",
-        s409=f"The job has no checkpoint yet. {OTHER_VERSION} {REUSED}",
+        s409=f"The job has no checkpoint. {OTHER_VERSION} {REUSED}",
     ),
     openapi_extra=json_body("GenerationsRequest", EXAMPLES),
 )
@@ -117,7 +117,10 @@ async def create_generations(
     links: Links,
     idempotency: IdempotencyHeader,
 ) -> GenerationsReply:
-    """Waits for the images as long as the service lets anybody wait; then they are cancelled, with a 503."""
+    """Waits as long as the service lets anybody wait; then it is a 503, and the images are cancelled.
+
+    With an Idempotency-Key they are made all the same, for the request that is sent again.
+    """
     try:
         asked = parse_model(GenerationsRequest, body)
         named = idempotency.of(body)
@@ -126,7 +129,8 @@ async def create_generations(
         error.status = 400
         raise
     if batch.status not in OVER:
-        await run_in_threadpool(cancel, database, batch.id)
+        if named is None:  # else the same request, sent again, waits for the same images
+            await run_in_threadpool(cancel, database, batch.id)
         raise Unavailable(
             "images_timeout",
             f"The images were not made within {settings.max_wait_seconds:g} s.",
@@ -173,8 +177,8 @@ def _trained(session: Session, model: str) -> Trained:
     if flagged is None:
         raise Conflict(
             "no_checkpoint",
-            f"The job {model!r} has no checkpoint yet.",
-            hint=f"Read GET /v1/jobs/{model} until it has one.",
+            f"The job {model!r} has no checkpoint.",
+            hint=f"GET /v1/jobs/{model} says whether it still makes one.",
             param="model",
         )
     return checkpoints.trained(session, flagged.best)

@@ -19,7 +19,7 @@ from service.api.wishes import PREFER, WaitingWish
 from service.errors import Conflict, NotFound
 from service.records import checkpoints
 from service.records.requests import Asked
-from service.records.status import RequestStatus
+from service.records.status import OVER, RequestStatus
 from service.records.tables import ImageBatch
 
 router = APIRouter(tags=["images"])
@@ -117,10 +117,13 @@ def download_image(
     """
     batch = read(database, image_id)
     if batch.status != RequestStatus.SUCCEEDED:
+        over = "Ask for them again; with the same seeds they are the same."
         raise Conflict(
             "images_not_ready",
             f"The images {image_id!r} are {batch.status.value}.",
-            hint=f"Read GET /v1/images/{image_id} until its status is succeeded.",
+            hint=over
+            if batch.status in OVER
+            else f"Read GET /v1/images/{image_id} until its status is succeeded.",
         )
     keys = {key.rpartition("/")[2]: key for key in artifacts_of(batch)}
     if file not in keys:

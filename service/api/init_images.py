@@ -37,8 +37,10 @@ def read_picture(text: str) -> InitPicture:
     The EXIF orientation is applied, transparency laid over white; all metadata stays behind. The square is
     not larger than the largest model's image.
     """
+    if text.startswith("data:"):
+        raise _refused("is a data: URL; leave out all of it up to the comma, and send the base64 alone")
     try:
-        data = base64.b64decode(text, validate=True)
+        data = base64.b64decode("".join(text.split()), validate=True)  # tools break it into lines
     except (binascii.Error, ValueError):
         raise _refused("is not base64; encode the bytes of a PNG, JPEG or WebP file") from None
     if len(data) > MAX_BYTES:

@@ -24,7 +24,7 @@ from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.problems import invalid, responses
 from service.api.replies import JobPlanReply, JobProgress, JobReply, Listing, listing
 from service.api.schema import JOB_REQUEST
-from service.api.stored_specs import check_start, facts_of
+from service.api.stored_specs import check_resumable, check_start, facts_of
 from service.api.waiting import while_connected
 from service.records import checkpoints, jobs
 from service.records.idempotency import Once, once
@@ -175,7 +175,10 @@ def pause_job(job_id: str, database: Database, links: Links) -> JobReply:
     "/{job_id}/resume",
     operation_id="resumeJob",
     summary="Resume a job",
-    responses=responses(404, s409="The job is neither paused, nor failed, nor cancelled."),
+    responses=responses(
+        404,
+        s409="The job is not paused, failed or cancelled, or what it is trained on or from was deleted.",
+    ),
 )
 def resume_job(job_id: str, database: Database, publisher: Publisher, links: Links) -> JobReply:
     """A paused, failed or cancelled job is `queued` again, and goes on from its last checkpoint.
@@ -183,7 +186,9 @@ def resume_job(job_id: str, database: Database, publisher: Publisher, links: Lin
     On a CPU it ends with the very weights that it would have ended with uninterrupted.
     """
     with database.transaction() as session:
-        reply = _replies(session, links, [jobs.request_resume(session, job_id)])[0]
+        job = jobs.request_resume(session, job_id)
+        check_resumable(session, job)
+        reply = _replies(session, links, [job])[0]
     publisher.send("atelier.train", job_id)
     return reply
 

@@ -17,7 +17,7 @@ def list_logs(
     job_id: str,
     database: Database,
     page: ListPage,
-    attempt: Annotated[int | None, Query(ge=1, description="Only of this attempt.")] = None,
+    attempt: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only of this attempt.")] = None,
 ) -> Listing[LogLineReply]:
     """`limit=N` gives the last N lines. Of an attempt that wrote thousands some in its middle lack."""
     with database.read() as session:

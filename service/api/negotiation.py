@@ -25,8 +25,8 @@ def preferences(header: str, *, default: float, longest: float) -> Preferences:
     if "respond-async" in given:
         default = 0.0
         applied.append("respond-async")
-    if wait.isascii() and wait.isdigit() and len(wait) <= 9:
-        default = min(float(wait), longest)
+    if wait.isascii() and wait.isdigit():
+        default = min(float(wait[:10]), longest)  # ten digits are more than anybody may wait
         applied.append(f"wait={default:g}")
     return Preferences(default, ", ".join(applied) or None)
 

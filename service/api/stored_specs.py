@@ -9,6 +9,7 @@ from service.errors import Conflict, NotFound
 from service.records import checkpoints, datasets
 from service.records.checkpoints import Trained
 from service.records.status import DatasetStatus
+from service.records.tables import Job
 
 OTHER_VERSION = "The checkpoint's spec is of another version of the service."
 
@@ -59,6 +60,29 @@ def facts_of(session: Session, name: str, *, keep: bool = False) -> DatasetFacts
     classes = tuple(row.class_names or row.classes or ())
     std = pixel_std(row.mean, row.std) if row.mean and row.std else None
     return DatasetFacts(row.name, row.count, row.resolution, row.channels, classes, std)
+
+
+def check_resumable(session: Session, job: Job) -> None:
+    """Raises Conflict where a job could not go on: its images are not there, or nothing to start from is."""
+    if facts_of(session, job.dataset, keep=True) is None:
+        raise Conflict(
+            "dataset_deleted",
+            f"The dataset {job.dataset!r} of the job was deleted.",
+            hint="Upload the images again, and post the job's spec with the new dataset's id.",
+        )
+    origin = job.spec.get("init_from")
+    if origin is None or any(
+        row.state_bytes is not None for row in checkpoints.latest_first(session, job.id)
+    ):
+        return
+    try:
+        checkpoints.get(session, origin)
+    except NotFound as error:
+        raise Conflict(
+            "init_from_deleted",
+            f"The job has no checkpoint of its own yet, and cannot start from its init_from: {error.message}",
+            hint="Post its spec as a new job, with another init_from or without one.",
+        ) from error
 
 
 def check_start(session: Session, spec: JobSpec) -> None:

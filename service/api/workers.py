@@ -40,7 +40,7 @@ class WorkerReply(BaseModel):
     name: str = Field(description="Host and process.")
     object: Literal["worker"] = "worker"
     queues: list[str] = Field(description="What it does: `train`, `sample` or `prepare`.")
-    device: str = Field(description="Its `ATELIER_DEVICE`.")
+    device: str = Field(description="`cpu`, or `cuda:N` for the GPU of that number.")
     job_id: str | None = Field(description="The job that it trains.")
     warm: list[WarmReply]
     started_at: datetime

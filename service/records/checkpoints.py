@@ -36,6 +36,9 @@ class Trained(NamedTuple):
     spec: Mapping[str, Any]
 
 
+# The one that its job would go on from comes first: later ones without a state were damaged, and passed over.
+_NEWEST_FIRST = (Checkpoint.state_bytes.is_(None), Checkpoint.step.desc())
+
 # Built once, for they are read for each image; of columns, which cost a third of what whole rows do.
 _STORED = select(Checkpoint.id, Checkpoint.job_id, Checkpoint.artifact, Checkpoint.sha256).where(
     Checkpoint.id.in_(bindparam("ids", expanding=True)), LIVING
@@ -198,9 +201,9 @@ def page(
 
 
 def latest_first(session: Session, job_id: str) -> Sequence[Checkpoint]:
-    """A job's checkpoints, that of the highest step first."""
+    """A job's checkpoints: those that it could go on from, and the others, that of the highest step first."""
     query = select(Checkpoint).where(Checkpoint.job_id == job_id, LIVING)
-    return session.scalars(query.order_by(Checkpoint.step.desc())).all()
+    return session.scalars(query.order_by(*_NEWEST_FIRST)).all()
 
 
 def flags(session: Session, job_ids: Collection[str]) -> dict[str, Flagged]:
@@ -219,7 +222,7 @@ def flags(session: Session, job_ids: Collection[str]) -> dict[str, Flagged]:
 def ranked() -> Select[tuple[str, str, int, int]]:
     """The ids of all checkpoints and their jobs, numbered within a job: the newest first, the best first."""
     score = Checkpoint.merit
-    by_step = func.row_number().over(partition_by=Checkpoint.job_id, order_by=Checkpoint.step.desc())
+    by_step = func.row_number().over(partition_by=Checkpoint.job_id, order_by=_NEWEST_FIRST)
     by_score = func.row_number().over(
         partition_by=Checkpoint.job_id, order_by=(score.is_(None), score.desc(), Checkpoint.step.desc())
     )

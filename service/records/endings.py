@@ -47,7 +47,7 @@ def finish(
         raise ValueError(f"A job finishes as one of {', '.join(_FINISHED)}, not as {status}.")
     cancelled, moment = Job.status == JobStatus.CANCELLING, instant(now)
     if error is not None:
-        error = {**error, **_reached(session, job_id)}
+        error = {**_reached(session, job_id), **error}  # whose step, if it knows one, was not told before
     job = session.scalar(
         update(Job)
         .where(

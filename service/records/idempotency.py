@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from service.errors import Conflict
+from service.errors import Conflict, NotFound
 from service.records.columns import Now, insert_into, instant, shifted
 from service.records.tables import IdempotencyKey
 
@@ -40,7 +40,7 @@ def once(
     if asked is None:
         return make()
     if not _reserved(session, asked, now):
-        return find(_made_before(session, asked))
+        return _found(find, _made_before(session, asked))
     made = make()
     session.execute(update(IdempotencyKey).where(*_is(asked)).values(made=made.id))
     return made
@@ -71,6 +71,18 @@ def _made_before(session: Session, asked: Once) -> str:
             param="Idempotency-Key",
         )
     return str(stored.made)
+
+
+def _found(find: Callable[[str], T], made: str) -> T:
+    try:
+        return find(made)
+    except NotFound as error:
+        raise Conflict(
+            "idempotency_key_spent",
+            f"The request that came with this Idempotency-Key made {made}, which is not there any more.",
+            hint="Send it with a new key to have it made again.",
+            param="Idempotency-Key",
+        ) from error
 
 
 def _is(asked: Once) -> tuple[ColumnElement[bool], ...]:

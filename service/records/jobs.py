@@ -136,7 +136,8 @@ def request_cancel(session: Session, job_id: str, now: Now = None) -> Job:
         values["finished_at"] = instant(now)
     _changed(session, job, **values)
     if after == JobStatus.CANCELLED:
-        events.add(session, job.id, EventType.CANCELLED, "The job was cancelled before it had started.")
+        how = "while it waited" if job.attempt else "before it had started"
+        events.add(session, job.id, EventType.CANCELLED, f"The job was cancelled {how}.")
     return job
 
 

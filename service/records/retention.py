@@ -59,6 +59,12 @@ def tidy(session: Session, job_id: str) -> None:
     _give_up_states(session, rows[NEWEST:])
 
 
+def pass_over(session: Session, job_id: str, step: int) -> None:
+    """No attempt goes on from a checkpoint behind `step`: the job makes it again. Their weights stay."""
+    rows = checkpoints.latest_first(session, job_id)
+    _give_up_states(session, [row for row in rows if row.step > step])
+
+
 def fit(session: Session, budget: int | None) -> int:
     """Deletes the oldest checkpoints until all together take `budget` bytes; returns how many are over it.
 

@@ -13,7 +13,7 @@ from service.records import checkpoints, events, jobs, metrics
 from service.records.status import JobStatus
 from service.records.tables import Job
 from worker.resources import Resources
-from worker.resuming import ANEW, start_of
+from worker.resuming import Start, start_of
 from worker.supervisor import supervise
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -169,17 +169,17 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
 ) -> None:
     """Going on from damaged weights looks like training."""
     job_id = create_job(budget={"steps": 4}, checkpoints={"every_steps": 2})
-    assert start_of(job_id, resources) == ANEW
+    assert start_of(job_id, resources) == Start(0, 0, None)
     supervise(job_id, resources, threading.Event())
     start = start_of(job_id, resources)
     assert start.step == 4
     assert start.folder is not None
     _damage(start.folder, damage)
     before = start_of(job_id, resources)
-    assert (before.step, before.images) == (2, start.images // 2)
+    assert (before.step, before.images, before.damaged) == (2, start.images // 2, (4,))
     assert before.folder is not None
     _damage(before.folder, damage)
-    assert start_of(job_id, resources) == ANEW
+    assert start_of(job_id, resources) == Start(0, 0, None, damaged=(4, 2))
 
 
 def _damage(folder: Path, how: str) -> None:

@@ -18,7 +18,7 @@ from worker import recorder
 from worker.failures import crash_error, failure
 from worker.resources import Resources
 from worker.supervisor import supervise
-from worker.waiting import dataset_is_settled, ring_for_jobs
+from worker.waiting import ring_for_jobs
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -167,7 +167,6 @@ def test_a_job_waits_for_its_dataset_and_is_rung_for(
         session.execute(update(Dataset).where(Dataset.id == "digits").values(status="ready"))
     ring_for_jobs(resources, "digits")
     assert broker.llen("train") == 1
-    assert dataset_is_settled(resources, job_id)
     broker.close()
 
 
