@@ -96,7 +96,7 @@ class Turns:
         self._served: set[Order] = set()
 
     def free(self, orders: Iterable[Order]) -> list[Order]:
-        """Those of other kinds, the next ones first: last comes the last batch's kind, and in it its orders."""
+        """Those of other kinds, whose turn it is first: last comes the last batch's kind, then its orders."""
         free = [order for order in orders if order.kind not in self._making]
         return sorted(free, key=lambda order: (order.kind == self._last, order in self._served))
 

@@ -50,8 +50,13 @@ class GenerationsRequest(BaseModel):
         "the key like every other one.",
     )
     output_format: Format | None = Field(None, description="File format of the pictures; `png`.")
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        None, description="The quality of `jpeg` and `webp` files; 100 is the best, PNG has none."
+    )
     quality: Literal["auto", "standard"] | None = Field(None, description="There is one quality.")
     background: Literal["auto", "opaque"] | None = Field(None, description="All pictures are opaque.")
+    moderation: Literal["auto", "low"] | None = Field(None, description="There is none.")
+    partial_images: Literal[0] | None = Field(None, description="Images come when all are made.")
     stream: Literal[False] | None = Field(None, description="Images come when all are made.")
     user: str | None = Field(None, description="Not used.", max_length=1000)
     seed: Seed | None = Field(None, description="Image i is made from `seed + i`. Left out: drawn.")
@@ -155,6 +160,7 @@ def _order(asked: GenerationsRequest) -> Prepare:
             guidance_scale=asked.guidance_scale,
             sampler=asked.sampler,
             format=asked.output_format or "png",
+            quality=_quality(asked),
         )
         return Asked(trained.id, order(wanted, spec) | {"size": _size(spec)})
 
@@ -192,6 +198,14 @@ def _size(spec: JobSpec) -> str:
 def _check_size(asked: str | None, spec: JobSpec) -> None:
     if asked not in (None, "auto", _size(spec)):
         raise _unfit("size", f"is {asked!r}, but this model makes {_size(spec)}: leave it out, or say auto")
+
+
+def _quality(asked: GenerationsRequest) -> int | None:
+    if asked.output_format in ("jpeg", "webp") and asked.output_compression is not None:
+        return max(1, asked.output_compression)
+    if asked.output_compression not in (None, 100):
+        raise _unfit("output_compression", "holds for jpeg and webp alone: PNG files lose nothing")
+    return None
 
 
 def _label(session: Session, prompt: str, spec: JobSpec) -> int | None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from service.records.status import JobStatus
 from service.settings import Settings
-from worker.devices import DeviceError, open_device, resolve_device
+from worker import devices
+from worker.devices import DeviceError, open_device, resolve_device, told_device
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
@@ -36,6 +38,18 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
     """Breaks when training silently falls back to a CPU for days."""
     with pytest.raises(DeviceError, match="cuda:99"):
         resolve_device("cuda:99")
+
+
+@pytest.mark.parametrize("driver", [True, False])
+def test_a_worker_without_torch_tells_its_device_as_well(
+    driver: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when GET /v1/workers answers which device was asked for, and not which one it is."""
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(devices, "NVIDIA_DRIVER", tmp_path if driver else tmp_path / "none")
+    assert told_device("auto") == resolve_device("auto")
+    assert told_device("cpu") == "cpu"
+    assert told_device("cuda:99") == "cuda:99", "one that is not there is told as it was asked for"
 
 
 def test_a_share_of_a_gpu_means_nothing_to_a_cpu() -> None:

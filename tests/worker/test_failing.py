@@ -2,6 +2,7 @@
 
 import dataclasses
 import resource
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,13 @@ import psutil
 import pytest
 
 from models import checkpoint_folders
+from models.training import TrainingError
 from service.artifacts import Artifacts
 from service.errors import Unavailable
 from service.records import checkpoints, jobs
 from service.records.status import JobStatus
+from worker.failures import failure
+from worker.process import start_fresh
 from worker.resources import Resources
 from worker.resuming import start_of
 from worker.supervisor import supervise
@@ -85,3 +89,43 @@ def test_a_store_that_is_away_when_a_job_starts_costs_it_nothing(
     with resources.database.transaction() as session:
         assert jobs.claim(session, job_id, "w") is None
         assert jobs.claim(session, job_id, "w", now=job.run_after) is not None
+
+
+def test_images_that_are_not_what_was_packed_are_not_trained_on(
+    resources: Resources, create_job: Callable[..., str]
+) -> None:
+    """Breaks when a flipped bit makes another run of a repeated one, or an error that names no file."""
+    packed = resources.artifacts.local_folder("datasets/digits/packed")
+    content = bytearray((packed / "images.npy").read_bytes())
+    content[-2] ^= 1
+    (packed / "images.npy").write_bytes(content)
+    job_id = create_job()
+    supervise(job_id, resources, threading.Event())
+    with resources.database.read() as session:
+        job = jobs.get(session, job_id)
+    assert job.error is not None
+    assert (job.status, job.error["code"]) == (JobStatus.FAILED, "damaged_dataset")
+    assert "images.npy" in job.error["message"]
+    assert str(resources.settings.data) not in job.error["message"]
+    for file in packed.iterdir():
+        file.unlink()
+    packed.rmdir()
+    with resources.database.transaction() as session:
+        jobs.request_resume(session, job_id)
+    supervise(job_id, resources, threading.Event())
+    with resources.database.read() as session:
+        error = jobs.get(session, job_id).error
+    assert error is not None
+    assert (error["code"], "upload" in error["hint"]) == ("dataset_missing", True)
+
+
+def test_a_run_that_diverges_says_at_which_step(resources: Resources, create_job: Callable[..., str]) -> None:
+    """Breaks when the error tells of the last step whose curves were told, and not of the one that failed."""
+    job_id = create_job()
+    said = failure(TrainingError("diverged", "loss is nan at step 7", "", 7), code="", hint="Ask.")
+    trainer = f"import json; print(json.dumps({{'type': 'error', **{said!r}}}))"
+    supervise(job_id, resources, threading.Event(), lambda: start_fresh((sys.executable, "-c", trainer)))
+    with resources.database.read() as session:
+        error = jobs.get(session, job_id).error
+    assert error is not None
+    assert (error["code"], error["step"]) == ("diverged", 7)

@@ -182,6 +182,55 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert start_of(job_id, resources) == Start(0, 0, None, damaged=(4, 2))
 
 
+def test_a_job_that_passed_over_damaged_checkpoints_keeps_what_it_saves_next(
+    resources: Resources,
+    create_job: Callable[..., str],
+    endless: dict[str, Any],
+    wait_until: Callable[..., None],
+) -> None:
+    """Breaks when the damaged ones, of later steps, are taken for the newest, and each pause loses all."""
+    job_id = create_job(budget={"steps": 9000}, checkpoints={"every_steps": 1000}, log_every_steps=10)
+
+    def run_until_paused(enough: Callable[[], bool]) -> None:
+        thread = threading.Thread(target=supervise, args=(job_id, resources, threading.Event()))
+        thread.start()
+        wait_until(enough, "some steps")
+        with resources.database.transaction() as session:
+            jobs.request_pause(session, job_id)
+        wait_until(lambda: not thread.is_alive(), "the pause")
+
+    def resumable() -> list[int]:
+        with resources.database.read() as session:
+            rows = checkpoints.latest_first(session, job_id)
+        return [row.step for row in rows if row.state_bytes is not None]
+
+    def job() -> Job:
+        with resources.database.read() as session:
+            return jobs.get(session, job_id)
+
+    run_until_paused(lambda: len(resumable()) == 2)
+    damaged = resumable()
+    for _ in damaged:
+        folder = start_of(job_id, resources).folder
+        assert folder is not None
+        _damage(folder, "a bit")
+    with resources.database.transaction() as session:
+        jobs.request_resume(session, job_id)
+    run_until_paused(lambda: 0 < job().step < damaged[1])
+    saved = job().step  # before the damaged ones, unless the machine stood still meanwhile
+    assert resumable()[0] == saved
+    assert not set(resumable()) & set(damaged) or saved > damaged[0]
+    assert start_of(job_id, resources).step == saved
+    with resources.database.read() as session:
+        assert (
+            checkpoints.flags(session, [job_id])[job_id].last
+            == checkpoints.latest_first(session, job_id)[0].id
+        )
+        alerts = [event for event in events.page(session, job_id, limit=100).items if event.type == "alert"]
+    assert [event.data["damaged_steps"] for event in alerts] == [damaged]
+    assert "from the beginning" in alerts[0].message
+
+
 def _damage(folder: Path, how: str) -> None:
     if how == "a bit":
         content = bytearray((folder / "state.safetensors").read_bytes())

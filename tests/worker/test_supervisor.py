@@ -247,6 +247,19 @@ def test_a_message_that_is_not_needed_starts_the_job_that_waits(
     }
 
 
+@SQLITE
+def test_the_job_that_waits_longest_goes_first_whichever_is_rung_for(
+    resources: Resources, create_job: Callable[..., str]
+) -> None:
+    """Breaks when a job that was given back at a restart goes behind all that came after it."""
+    first, second = create_job(), create_job()
+    supervise(second, resources, threading.Event())
+    assert [job_of(resources, job_id).status for job_id in (first, second)] == [
+        JobStatus.SUCCEEDED,
+        JobStatus.QUEUED,
+    ]
+
+
 @pytest.mark.parametrize(
     ("status", "signal", "said"),
     [(-9, "SIGKILL", "SIGKILL"), (-40, "signal 40", "signal 40"), (1, None, "status 1")],

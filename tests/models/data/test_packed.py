@@ -43,6 +43,34 @@ def test_the_hash_covers_pixels_shape_and_class_names(tmp_path: Path) -> None:
     assert make(tmp_path / "4", classes=("a", "c")).content_hash != first
 
 
+@pytest.mark.parametrize("file", ["images.npy", "labels.npy"])
+def test_a_bit_that_flips_is_found(tmp_path: Path, file: str) -> None:
+    """Breaks when a run goes on with other images than it began with, and nobody is told."""
+    packed = make(tmp_path / "ds_1" / "packed")
+    packed.check_content()
+    content = bytearray((packed.folder / file).read_bytes())
+    content[-2] ^= 1
+    (packed.folder / file).write_bytes(content)
+    with pytest.raises(DatasetError, match=file) as raised:
+        PackedDataset.open(packed.folder).check_content()
+    assert raised.value.code == "damaged_dataset"
+    assert "ds_1/packed" in raised.value.message
+    assert str(tmp_path.parent) not in raised.value.message, (
+        "where a server keeps its files is its own business"
+    )
+
+
+def test_a_damaged_copy_at_another_size_is_made_again(tmp_path: Path) -> None:
+    packed = make(tmp_path / "packed")
+    whole = packed.at(32, 1)
+    content = bytearray((whole.folder / "images.npy").read_bytes())
+    content[-2] ^= 1
+    (whole.folder / "images.npy").write_bytes(content)
+    again = packed.at(32, 1)
+    again.check_content()
+    assert again.content_hash == whole.content_hash
+
+
 def test_the_hash_covers_labels(tmp_path: Path) -> None:
     rows = np.zeros((2, 1, 16, 16), np.uint8)
     hashes = {

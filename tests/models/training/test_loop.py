@@ -171,7 +171,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path) -> No
     told: list[Event] = []
     with pytest.raises(TrainingError, match="at step 3") as caught:
         told.extend(run(spec, broken, Fixed(torch.zeros(16, 1, 16, 16)), NOTHING_HELD_OUT, None, tmp_path))
-    assert caught.value.code == "diverged"
+    assert (caught.value.code, caught.value.step) == ("diverged", 3)
     assert "learning_rate" in caught.value.hint
     assert losses(told)[-1][0] == 2
 

@@ -14,7 +14,7 @@ from models import checkpoint_folders
 from models.data import PackedDataset
 from models.spec import JobSpec, load_spec
 from models.tensor_files import CheckpointError
-from models.training import Evaluated, Event, Finished, Progress, Saved, Started, Stopped, train
+from models.training import Evaluated, Event, Finished, Progress, Saved, Started, Stopped, loop, train
 from tests.models.training.specs import SMALL, small
 
 STEPS = 12
@@ -163,6 +163,28 @@ def test_a_state_that_lacks_anything_would_be_noticed(
         parts[part] = parts.get(part, False) or changed
     assert set(parts) >= {"generator", "discriminator", "ema", "optimizer", "random", "recipe", "means"}
     assert all(parts.values()), parts
+
+
+@pytest.mark.parametrize("whole", ["gan", "diffusion"], indirect=True)
+def test_work_is_saved_before_images_are_scored(
+    whole: tuple[JobSpec, list[Event], Path],
+    digits: PackedDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Breaks when a job that is paused while it makes ten thousand images loses what it did before."""
+    spec, events, _ = whole
+    apart = spec.model_copy(
+        update={"checkpoints": spec.checkpoints.model_copy(update={"every_steps": STEPS})}
+    )
+    monkeypatch.setattr(loop, "_SAVE_SECONDS", 0.0)
+    saved = [event for event in train(apart, digits, tmp_path / "first") if isinstance(event, Saved)]
+    assert [event.step for event in saved if event.interim] == [1, 3, 5, 7, 9, 11]
+    assert [event.step for event in saved if not event.interim] == [STEPS]
+    checkpoint = tmp_path / "first" / "checkpoints" / "00000005"
+    resumed = list(train(apart, digits, tmp_path / "second", resume=checkpoint))
+    curves, expected = ([one for one in told(run, after=5) if one[0] != "Saved"] for run in (resumed, events))
+    assert curves == expected
 
 
 @pytest.mark.parametrize("whole", ["gan"], indirect=True)

@@ -1,6 +1,7 @@
 """OpenAI's own Python package, unmodified, gets images and typed errors from this service."""
 
 import base64
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy import select
 from service.api.app import create_app
 from service.records import images
 from service.records.database import Database
+from service.records.status import RequestStatus
 from service.records.tables import ImageBatch
 from service.settings import Settings
 from tests.service.api.conftest import PNG, Trained
@@ -150,3 +152,39 @@ def test_what_takes_too_long_is_given_up(
     assert raised.value.response.headers["retry-after"]
     with database.transaction() as session:
         assert images.claim_next(session, "test") is None
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_has_a_key_is_made_all_the_same_for_the_request_that_comes_again(
+    quick_settings: Settings,
+    key: str,
+    trained: Trained,
+    drawing: Callable[..., Any],
+    database: Database,
+    named: bool,
+) -> None:
+    """Breaks when a client that retries after the 503 is told for a day that its images were cancelled."""
+    app = create_app(quick_settings.model_copy(update={"max_wait_seconds": 0.3}))
+    headers = {"Authorization": f"Bearer {key}"} | ({"Idempotency-Key": "1f0c3c9e"} if named else {})
+    client = TestClient(app, headers=headers)
+    body = {"model": trained.checkpoint, "prompt": "", "n": 2, "seed": 7}
+
+    def rows() -> list[RequestStatus]:
+        with database.read() as session:
+            return [row.status for row in session.scalars(select(ImageBatch))]
+
+    late = client.post("/v1/images/generations", json=body)
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "images_timeout")
+    if not named:
+        assert rows() == [RequestStatus.CANCELLED]
+        return
+    assert rows() == [RequestStatus.QUEUED]
+    with drawing():
+        deadline = time.monotonic() + 20
+        while rows() != [RequestStatus.SUCCEEDED]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    again = client.post("/v1/images/generations", json=body)
+    assert again.status_code == 200, again.text
+    assert [base64.b64decode(image["b64_json"]) for image in again.json()["data"]] == [PNG + b"7", PNG + b"8"]
+    assert rows() == [RequestStatus.SUCCEEDED], "nothing is made a second time"

@@ -2,13 +2,20 @@
 
 import io
 import zipfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from sqlalchemy import select
 
+from service.records import images
+from service.records.database import Database
+from service.records.tables import Dataset, ImageBatch
+from service.settings import Settings
 from tests.service.api.conftest import Trained
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -87,3 +94,33 @@ def test_a_key_of_no_use_is_refused(client: TestClient, trained: Trained, named:
     assert refused.status_code == 422, refused.text
     assert "Idempotency-Key" in refused.text
     assert client.get("/v1/jobs").json()["data"][0]["id"] == trained.job
+
+
+@pytest.mark.parametrize("what", ["images", "dataset"])
+def test_a_repeat_of_what_is_gone_is_refused_and_makes_nothing(
+    client: TestClient, database: Database, settings: Settings, trained: Trained, what: str
+) -> None:
+    """Breaks when a client that repeats is told 404 of a path it never asked for, or gets a second one."""
+    made = ask(client, what, trained, **KEY).json()
+    if what == "dataset":
+        assert client.delete(f"/v1/datasets/{made['id']}").status_code == 204
+    else:
+        assert client.post(f"/v1/images/{made['id']}/cancel").status_code == 200
+        with database.transaction() as session:
+            assert images.expire(session, 1.0, now=datetime.now(UTC) + timedelta(hours=1)) == 1
+    again = ask(client, what, trained, **KEY)
+    error = again.json()["error"]
+    assert (again.status_code, error["code"], error["param"]) == (
+        409,
+        "idempotency_key_spent",
+        "Idempotency-Key",
+    )
+    assert made["id"] in error["message"]
+    assert "new key" in again.json()["hint"]
+    with database.read() as session:
+        assert session.scalars(select(ImageBatch)).all() == []
+        assert session.scalars(select(Dataset).where(Dataset.builtin.is_(False))).all() == []
+    assert list(Path(settings.artifacts_url).rglob("upload")) == [], "the second copy's bytes stay for ever"
+    new = ask(client, what, trained, **{"Idempotency-Key": "another"})
+    assert new.status_code == 202
+    assert new.json()["id"] != made["id"]

@@ -9,7 +9,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from service.api import waiting
 from service.api.app import create_app
+from service.queue import images_channel
 from service.records import images
 from service.records.database import Database
 from service.settings import Settings
@@ -207,3 +209,67 @@ def test_images_can_be_cancelled_until_they_are_made(
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "images_over")
     assert client.post("/v1/images/img_none/cancel").status_code == 404
     assert client.get(f"/v1/images/{asked['id']}").json()["data"] == []
+
+
+@SQLITE
+def test_a_file_that_is_not_there_says_what_to_do(client: TestClient, trained: Trained) -> None:
+    """Breaks when a client is told to wait for images that were cancelled: it would, for ever."""
+    url = f"/v1/checkpoints/{trained.checkpoint}/images"
+    batch = client.post(url, json={}, headers={"Prefer": "respond-async"}).json()["id"]
+
+    def missing() -> tuple[int, str, str]:
+        reply = client.get(f"/v1/images/{batch}/0.png").json()
+        return reply["status"], reply["error"]["code"], reply["hint"]
+
+    until = f"Read GET /v1/images/{batch} until its status is succeeded."
+    assert missing() == (409, "images_not_ready", until)
+    client.post(f"/v1/images/{batch}/cancel")
+    again = "Ask for them again; with the same seeds they are the same."
+    assert missing() == (409, "images_not_ready", again)
+
+
+@SQLITE
+@pytest.mark.parametrize("digits", ["999999999999", "9" * 1000])
+def test_a_wait_of_centuries_is_the_longest_wait(
+    quick_settings: Settings, key: str, trained: Trained, digits: str
+) -> None:
+    """Breaks when it is ignored, and the client waits for less than it could have."""
+    app = create_app(quick_settings.model_copy(update={"wait_seconds": 0.0, "max_wait_seconds": 0.5}))
+    client = TestClient(app, headers={"Authorization": f"Bearer {key}"})
+    begun = time.monotonic()
+    url = f"/v1/checkpoints/{trained.checkpoint}/images"
+    late = client.post(url, json={}, headers={"Prefer": f"wait={digits}"})
+    assert (late.status_code, late.headers.get("preference-applied")) == (202, "wait=0.5")
+    assert time.monotonic() - begun >= 0.5
+
+
+@pytest.mark.parametrize("named", [{}, {"Idempotency-Key": "1f0c3c9e"}], ids=["unnamed", "named"])
+def test_a_worker_that_ends_an_order_at_once_is_heard(
+    client: TestClient,
+    app: FastAPI,
+    database: Database,
+    trained: Trained,
+    named: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Breaks when it is rung for before the order is committed, or ends it before anybody listens."""
+    publisher, done = app.state.parts.publisher, []
+    result = {"data": [], "grid": None, "animation": None, "archive": None}
+
+    def ring(task: str, batch: str) -> bool:
+        with database.transaction() as session:
+            claimed = images.claim_next(session, "test")
+            assert claimed is not None, "it was rung for what is not there yet"
+            assert images.finish_all(session, {batch: (claimed.attempt, result)})
+        done.append(batch)
+        publisher.announce(images_channel(batch))
+        return True
+
+    monkeypatch.setattr(publisher, "send", ring)
+    monkeypatch.setattr(waiting, "LOOK_EVERY_SECONDS", 60.0)
+    begun = time.monotonic()
+    url = f"/v1/checkpoints/{trained.checkpoint}/images"
+    made = client.post(url, json={}, headers={"Prefer": "wait=20", **named})
+    assert (made.status_code, made.json()["status"]) == (200, "succeeded")
+    assert done == [made.json()["id"]]
+    assert time.monotonic() - begun < 10

@@ -45,6 +45,7 @@ FILM = [Image.new("L", (8, 8), shade) for shade in (0, 128)]
 BAD: dict[str, tuple[str, str]] = {
     "no base64": ("not base64!", "is not base64"),
     "empty": (base64.b64encode(b"").decode() or "=", "is not base64"),
+    "data URL": ("data:image/png;base64," + base64.b64encode(WHOLE).decode(), "leave out all of it up to"),
     "text": (base64.b64encode(b"hello, I am no picture").decode(), "is no PNG, JPEG or WebP"),
     "gif": (base64.b64encode(written(Image.new("L", (9, 9)), "GIF")).decode(), "is no PNG, JPEG or WebP"),
     "bmp": (base64.b64encode(written(Image.new("L", (9, 9)), "BMP")).decode(), "is no PNG, JPEG or WebP"),
@@ -75,7 +76,7 @@ def send(client: TestClient, train: Callable[..., Trained]) -> Send:
 def fitted(send: Send, database: Database) -> Callable[..., Image.Image]:
     """The picture as a worker is given it."""
 
-    def read(file: bytes, **asked: Any) -> Image.Image:
+    def read(file: bytes | str, **asked: Any) -> Image.Image:
         reply = send(file, **asked)
         assert reply.status_code == 202, reply.text
         with database.read() as session:
@@ -132,6 +133,15 @@ def test_the_centre_square_is_resized_to_the_model(fitted: Callable[..., Image.I
 def test_a_picture_of_the_models_size_is_kept_to_the_last_bit(fitted: Callable[..., Image.Image]) -> None:
     noise = Image.effect_noise((16, 16), 90)
     assert fitted(written(noise)).tobytes() == noise.tobytes()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_base64_may_come_in_lines(fitted: Callable[..., Image.Image], end: str) -> None:
+    """Breaks when what `base64` and `openssl` print by themselves is said to be no base64."""
+    noise = Image.effect_noise((16, 16), 90)
+    text = base64.encodebytes(written(noise)).decode().replace("\n", end)
+    assert text.count(end) > 2
+    assert fitted(text).tobytes() == noise.tobytes()
 
 
 def test_odd_pictures_are_understood(fitted: Callable[..., Image.Image]) -> None:

@@ -41,6 +41,17 @@ def test_an_attempt_has_lines_of_its_own(client: TestClient, written: str) -> No
     assert client.get(f"{written}?attempt=0").status_code == 422
 
 
+@pytest.mark.parametrize("attempt", [2**31, 2**63, 10**30])
+def test_an_attempt_that_no_database_could_hold_is_refused(
+    client: TestClient, written: str, attempt: int
+) -> None:
+    """Breaks when a number too large for its column is the service's fault: a 500."""
+    refused = client.get(f"{written}?attempt={attempt}")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "attempt")
+    largest = client.get(f"{written}?attempt={2**31 - 1}")
+    assert (largest.status_code, largest.json()["data"]) == (200, [])
+
+
 def test_what_is_not_there_is_not_found(client: TestClient, written: str) -> None:
     assert client.get("/v1/jobs/job_x/logs").status_code == 404
     other = client.get(f"{written}?after=log_01jc0000000000000000000004")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.records import checkpoints, events, jobs
+from service.records import checkpoints, events, jobs, retention
 from service.records.database import Database
 from service.records.tables import Checkpoint, Job
 
@@ -65,6 +65,36 @@ def new_checkpoint(database: Database, new_running: NewJob) -> NewCheckpoint:
         return made
 
     return make
+
+
+@pytest.fixture
+def store(database: Database) -> Callable[..., Checkpoint]:
+    """Store a checkpoint of a job and tidy up after it, as a worker does."""
+
+    def make(job: Job, step: int, *, fid: float | None = None, **changed: Any) -> Checkpoint:
+        values = {"images": step, "size_bytes": 100, "state_bytes": 300, "sha256": "0" * 64}
+        values["artifact"] = f"jobs/{job.id}/checkpoints/{job.attempt}-{step:08d}/checkpoint.safetensors"
+        scored = {} if fid is None else {"scores": {"fid": fid}, "details": {}}
+        with database.transaction() as session:
+            made = checkpoints.add(
+                session, job.id, attempt=job.attempt, step=step, **{**values, **scored, **changed}
+            )
+            retention.tidy(session, job.id)
+        assert made is not None
+        return made
+
+    return make
+
+
+@pytest.fixture
+def left(database: Database) -> Callable[[Job], list[Checkpoint]]:
+    """What is stored of a job, oldest first."""
+
+    def read(job: Job) -> list[Checkpoint]:
+        with database.read() as session:
+            return list(reversed(checkpoints.latest_first(session, job.id)))
+
+    return read
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 import pytest
+from sqlalchemy import func, select
 
 from service.errors import Conflict
-from service.records import idempotency, jobs
+from service.records import datasets, idempotency, jobs
 from service.records.database import Database
 from service.records.idempotency import REMEMBERED_SECONDS, Once, once
-from service.records.tables import Job
+from service.records.tables import Dataset, Job
 
 ASKED = Once("key_a", "first", "0" * 64)
 SPEC = {"family": "gan", "name": "one", "dataset": "digits", "seed": 1}
@@ -86,3 +87,31 @@ def test_a_key_is_new_after_a_day(
     second = make(database, ASKED._replace(request="1" * 64), at(REMEMBERED_SECONDS + 1))
     assert second != first
     assert make(database, ASKED._replace(request="1" * 64), at(REMEMBERED_SECONDS + 2)) == second
+
+
+def test_a_key_whose_thing_is_gone_makes_nothing_anew(database: Database) -> None:
+    """Breaks when a repeat is told of a thing that it never named, or makes what somebody has deleted."""
+
+    def ask(asked: Once) -> str:
+        with database.transaction() as session:
+            made: Dataset = once(
+                session,
+                asked,
+                lambda: datasets.create(session, "shapes"),
+                lambda dataset_id: datasets.get(session, dataset_id),
+            )
+            return made.id
+
+    first = ask(ASKED)
+    with database.transaction() as session:
+        datasets.delete(session, first)
+    for _ in range(2):
+        with pytest.raises(Conflict, match=first) as refused:
+            ask(ASKED)
+        assert (refused.value.code, refused.value.param) == ("idempotency_key_spent", "Idempotency-Key")
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Dataset)) == 0
+    with pytest.raises(Conflict) as reused:
+        ask(ASKED._replace(request="1" * 64))
+    assert reused.value.code == "idempotency_key_reused", "another request is told that first"
+    assert ask(ASKED._replace(key="second")) != first

@@ -127,3 +127,31 @@ def test_a_job_that_is_over_cannot_be_cancelled(
     with pytest.raises(Conflict, match=status.value), database.transaction() as session:
         jobs.request_cancel(session, job.id)
     assert types_of(job.id) == before
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ("queued", "The job was cancelled before it had started."),
+        ("paused", "The job was cancelled while it waited."),
+        ("requeued", "The job was cancelled while it waited."),
+    ],
+)
+def test_a_cancel_says_whether_the_job_had_ever_run(
+    database: Database, new_job, before: str, told: str
+) -> None:
+    """Breaks when the history of a job that trained for hours ends with that it had never started."""
+    job = new_job()
+    with database.transaction() as session:
+        if before != "queued":
+            claimed = jobs.claim(session, job.id, "w1")
+            assert claimed is not None
+        if before == "paused":
+            jobs.request_pause(session, job.id)
+            assert jobs.finish(session, job.id, claimed.attempt, JobStatus.PAUSED)
+        if before == "requeued":
+            assert jobs.release(session, job.id, claimed.attempt)
+    with database.transaction() as session:
+        assert jobs.request_cancel(session, job.id).status == JobStatus.CANCELLED
+        newest = events.page(session, job.id).items[0]
+    assert (newest.type, newest.message) == ("job.cancelled", told)

@@ -1,8 +1,7 @@
 """What is cleaned up, and above all what never is: the newest, the best, the pinned, what is waited for."""
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,40 +11,10 @@ from service.errors import Conflict, NotFound
 from service.records import checkpoints, evaluations, images, jobs, retention, unwanted
 from service.records.database import Database
 from service.records.status import JobStatus
-from service.records.tables import Checkpoint, Job
+from service.records.tables import Checkpoint
 
 SCORED = {"evaluation": {"best_by": "fid"}}
 KEEPS_TWO = {"checkpoints": {"keep_last": 2, "keep_best": 1}}
-
-
-@pytest.fixture
-def store(database: Database) -> Callable[..., Checkpoint]:
-    """Store a checkpoint of a job and tidy up after it, as a worker does."""
-
-    def make(job: Job, step: int, *, fid: float | None = None, **changed: Any) -> Checkpoint:
-        values = {"images": step, "size_bytes": 100, "state_bytes": 300, "sha256": "0" * 64}
-        values["artifact"] = f"jobs/{job.id}/checkpoints/{job.attempt}-{step:08d}/checkpoint.safetensors"
-        scored = {} if fid is None else {"scores": {"fid": fid}, "details": {}}
-        with database.transaction() as session:
-            made = checkpoints.add(
-                session, job.id, attempt=job.attempt, step=step, **{**values, **scored, **changed}
-            )
-            retention.tidy(session, job.id)
-        assert made is not None
-        return made
-
-    return make
-
-
-@pytest.fixture
-def left(database: Database) -> Callable[[Job], list[Checkpoint]]:
-    """What is stored of a job, oldest first."""
-
-    def read(job: Job) -> list[Checkpoint]:
-        with database.read() as session:
-            return list(reversed(checkpoints.latest_first(session, job.id)))
-
-    return read
 
 
 def steps(rows: Sequence[Checkpoint]) -> list[int]:
@@ -234,3 +203,14 @@ def test_a_failed_job_names_its_step_and_its_last_checkpoint(database: Database,
     with database.read() as session:
         error = jobs.get(session, job.id).error
     assert error == {"code": "diverged", "message": "NaN", "step": 25, "checkpoint_id": last.id}
+
+
+def test_an_error_that_knows_its_step_keeps_it(database: Database, new_running, store) -> None:
+    """Breaks when a loss that was NaN at step 27 is said to have been so where progress was told last."""
+    job = new_running()
+    made = store(job, 20)
+    with database.transaction() as session:
+        assert jobs.report(session, job.id, job.attempt, step=25, images=200)
+        error = {"code": "diverged", "message": "NaN", "step": 27}
+        assert jobs.finish(session, job.id, job.attempt, JobStatus.FAILED, error)
+        assert jobs.get(session, job.id).error == {**error, "checkpoint_id": made.id}
