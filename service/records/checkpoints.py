@@ -37,7 +37,7 @@ class Trained(NamedTuple):
 
 
 # The one that its job would go on from comes first: later ones without a state were damaged, and passed over.
-_NEWEST_FIRST = (Checkpoint.state_bytes.is_(None), Checkpoint.step.desc())
+NEWEST_FIRST = (Checkpoint.state_bytes.is_(None), Checkpoint.step.desc())
 
 # Built once, for they are read for each image; of columns, which cost a third of what whole rows do.
 _STORED = select(Checkpoint.id, Checkpoint.job_id, Checkpoint.artifact, Checkpoint.sha256).where(
@@ -203,7 +203,7 @@ def page(
 def latest_first(session: Session, job_id: str) -> Sequence[Checkpoint]:
     """A job's checkpoints: those that it could go on from, and the others, that of the highest step first."""
     query = select(Checkpoint).where(Checkpoint.job_id == job_id, LIVING)
-    return session.scalars(query.order_by(*_NEWEST_FIRST)).all()
+    return session.scalars(query.order_by(*NEWEST_FIRST)).all()
 
 
 def flags(session: Session, job_ids: Collection[str]) -> dict[str, Flagged]:
@@ -222,9 +222,9 @@ def flags(session: Session, job_ids: Collection[str]) -> dict[str, Flagged]:
 def ranked() -> Select[tuple[str, str, int, int]]:
     """The ids of all checkpoints and their jobs, numbered within a job: the newest first, the best first."""
     score = Checkpoint.merit
-    by_step = func.row_number().over(partition_by=Checkpoint.job_id, order_by=_NEWEST_FIRST)
+    by_step = func.row_number().over(partition_by=Checkpoint.job_id, order_by=NEWEST_FIRST)
     by_score = func.row_number().over(
-        partition_by=Checkpoint.job_id, order_by=(score.is_(None), score.desc(), Checkpoint.step.desc())
+        partition_by=Checkpoint.job_id, order_by=(score.is_(None), score.desc(), *NEWEST_FIRST)
     )
     numbers = by_step.label("by_step"), by_score.label("by_score")
     return select(Checkpoint.id, Checkpoint.job_id, *numbers).where(LIVING)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.records import events
+from service.records.checkpoints import NEWEST_FIRST
 from service.records.columns import Now, clock, instant, shifted
 from service.records.events import EventType
 from service.records.status import HELD, TERMINAL, JobStatus, sources
@@ -177,7 +178,7 @@ def _reached(session: Session, job_id: str) -> dict[str, Any]:
     newest = (
         select(Checkpoint.id)
         .where(Checkpoint.job_id == job_id, Checkpoint.deleted_at.is_(None))
-        .order_by(Checkpoint.step.desc())
+        .order_by(*NEWEST_FIRST)
         .limit(1)
     )
     step = session.scalar(select(Job.step).where(Job.id == job_id))
