@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from models.checkpoints import LoadedCheckpoint, load
@@ -237,14 +238,13 @@ class Sampler:
         if not orders:
             return
         # A file is on the disk for good before its row says so: several wait for the disk at once.
-        stored = {
-            order: self._storing.submit(store_images, order, self._resources.artifacts.put_bytes)
-            for order in orders
-        }
+        store = partial(store_images, store=self._resources.artifacts.put_bytes)
+        others = {order: self._storing.submit(store, order) for order in orders[1:]}
         results: dict[str, tuple[int, dict[str, Any]]] = {}
-        for order, storing in stored.items():
+        for order in orders:
             try:
-                results[order.image_id] = order.attempt, storing.result()
+                stored = others[order].result() if order in others else store(order)
+                results[order.image_id] = order.attempt, stored
             except Exception as error:
                 logger.exception("images %s could not be stored", order.image_id)
                 self._fail([order], error)

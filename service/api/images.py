@@ -5,7 +5,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from service.api.bodies import JsonBytes, json_body, parse_model
-from service.api.dependencies import Artifacts, Database, Images, LinkMaker, Links
+from service.api.dependencies import Artifacts, Database, LinkMaker, Links, parts_of
 from service.api.files import MEDIA_TYPES, file_content, made_content, stored_file
 from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.image_desk import Prepare, artifacts_of, cancel, failure, read
@@ -58,20 +58,18 @@ async def create_images(
     response: Response,
     body: JsonBytes,
     wish: WaitingWish,
-    artifacts: Artifacts,
-    desk: Images,
     links: Links,
     idempotency: IdempotencyHeader,
 ) -> ImageBatchReply | Response:
     """Waits for a worker to make them, 60 s unless `Prefer` says otherwise; then 202 and a place to look."""
     asked, wants_picture = _negotiated(parse_model(ImagesRequest, body), request.headers.get("accept", ""))
-    prepare = await _order(checkpoint_id, asked)
-    batch = await desk.make(request, prepare, idempotency.of(body), wish.wait_seconds)
+    parts, prepare = parts_of(request), await _order(checkpoint_id, asked)
+    batch = await parts.images.make(request, prepare, idempotency.of(body), wish.wait_seconds)
     headers = {} if wish.applied is None else {"Preference-Applied": wish.applied}
     if batch.status in (RequestStatus.FAILED, RequestStatus.CANCELLED):
         raise failure(batch)
     if batch.status == RequestStatus.SUCCEEDED and wants_picture:
-        return await run_in_threadpool(_picture, request, artifacts, batch, links, headers)
+        return await run_in_threadpool(_picture, request, parts.artifacts, batch, links, headers)
     reply = _reply(batch, links)
     if batch.status != RequestStatus.SUCCEEDED:
         response.status_code = 202
