@@ -70,7 +70,7 @@ class CheckpointReply(BaseModel):
     pinned: bool = Field(description="Whether it is kept whatever else is cleaned up.")
     interim: bool = Field(
         description="Stored so that its job could go on, at a step at which its spec asks for none; it goes "
-        "once two newer ones are stored, unless it is pinned."
+        "once two newer ones are stored or its job has succeeded, unless it is pinned."
     )
     created_at: datetime
     urls: Urls

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from models.checkpoint_folders import STATE
 from service.errors import Conflict
@@ -68,13 +68,10 @@ def pass_over(session: Session, job_id: str, step: int) -> None:
 def fit(session: Session, budget: int | None) -> int:
     """Deletes the oldest checkpoints until all together take `budget` bytes; returns how many are over it.
 
-    The best and the newest of a job are never among them. Jobs that have succeeded give up their states.
+    The best and the newest of a job are never among them. Jobs that have succeeded give up what only going on
+    from them would need.
     """
-    succeeded = select(Job.id).where(Job.status == JobStatus.SUCCEEDED)
-    held = checkpoints.LIVING & Checkpoint.state_bytes.is_not(None)
-    _give_up_states(
-        session, session.scalars(select(Checkpoint).where(held, Checkpoint.job_id.in_(succeeded)))
-    )
+    _give_up_what_succeeded(session)
     if budget is None:
         return 0
     sizes = func.sum(Checkpoint.size_bytes + func.coalesce(Checkpoint.state_bytes, 0))
@@ -100,6 +97,23 @@ def _delete(session: Session, row: Checkpoint) -> None:
     row.deleted_at, row.state_bytes = session.scalar(select(clock())), None
     unwanted.add(session, checkpoints.folder_of(row))
     session.flush()
+
+
+def _give_up_what_succeeded(session: Session) -> None:
+    """States, and interim checkpoints but one that is the last, or scored: it may be the best."""
+    succeeded = Checkpoint.job_id.in_(select(Job.id).where(Job.status == JobStatus.SUCCEEDED))
+    held = select(Checkpoint).where(checkpoints.LIVING, succeeded)
+    _give_up_states(session, session.scalars(held.where(Checkpoint.state_bytes.is_not(None))))
+    later = aliased(Checkpoint)
+    newer = exists().where(
+        later.job_id == Checkpoint.job_id, later.step > Checkpoint.step, later.deleted_at.is_(None)
+    )
+    spare = Checkpoint.interim & Checkpoint.pinned.is_(False) & Checkpoint.merit.is_(None) & newer
+    rows = session.scalars(held.where(spare)).all()
+    waited_for = _waited_for(session, [row.id for row in rows])
+    for row in rows:
+        if row.id not in waited_for:
+            _delete(session, row)
 
 
 def _give_up_states(session: Session, rows: Iterable[Checkpoint]) -> None:

@@ -154,6 +154,32 @@ def test_a_job_that_has_succeeded_keeps_weights_only(database: Database, new_run
     assert [row.state_bytes for row in (*left(done), *left(failed))] == [None, 300]
 
 
+def test_a_job_that_has_succeeded_lists_what_its_spec_asked_for(
+    database: Database, new_running, store, left
+) -> None:
+    """Breaks when a step before the end, saved because scores take long, stays beside the last one."""
+    done, alone, failed = new_running(), new_running(), new_running()
+    for job in (done, failed):
+        store(job, 4, interim=True)
+        pinned = store(job, 6, interim=True)
+        store(job, 9, interim=True)
+        with database.transaction() as session:
+            retention.pin(session, pinned.id, pinned=True)
+        store(job, 10)
+    store(alone, 9, interim=True)
+    for job, status in (
+        (done, JobStatus.SUCCEEDED),
+        (alone, JobStatus.SUCCEEDED),
+        (failed, JobStatus.FAILED),
+    ):
+        with database.transaction() as session:
+            assert jobs.finish(session, job.id, job.attempt, status, {"code": "x", "message": "x"})
+    with database.transaction() as session:
+        retention.fit(session, None)
+    assert [steps(left(job)) for job in (done, alone, failed)] == [[6, 10], [9], [6, 9, 10]]
+    assert f"jobs/{done.id}/checkpoints/1-00000009" in given_up(database)
+
+
 def test_a_deleted_one_is_gone_for_every_reader_and_its_images_stay(
     database: Database, new_running, store
 ) -> None:
