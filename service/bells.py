@@ -12,7 +12,8 @@ import redis.asyncio
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "atelier:bell:"
+CHANNEL = "atelier:bells"
+"""Of Redis; each message names what has happened, a line each."""
 SOCKET_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 
@@ -92,14 +93,15 @@ class Bells:
                 )
             )
             subscription: Any = await stack.enter_async_context(client.pubsub(ignore_subscribe_messages=True))
-            await subscription.psubscribe(PREFIX + "*")
+            await subscription.subscribe(CHANNEL)
             if tried.is_set():
                 self._ring_all()  # what was announced while nobody heard is looked for
             tried.set()
             while True:
                 message = await subscription.get_message(timeout=30.0)
                 if message is not None:
-                    self._ring(message["channel"].decode(errors="replace").removeprefix(PREFIX))
+                    for channel in message["data"].decode(errors="replace").split("\n"):
+                        self._ring(channel)
 
     def _ring(self, channel: str) -> None:
         for rung in self._waiting.get(channel, ()):

@@ -121,10 +121,7 @@ class Publisher:
     def announce(self, *channels: str) -> bool:
         """Wakes whoever listens on one of the channels; False if Redis is away."""
         try:
-            with self._redis.pipeline(transaction=False) as together:
-                for channel in channels:
-                    together.publish(bells.PREFIX + channel, "")
-                together.execute()
+            self._redis.publish(bells.CHANNEL, "\n".join(channels))
         except _UNREACHABLE:
             return False
         return True

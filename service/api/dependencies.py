@@ -20,7 +20,7 @@ from service.errors import NotFound, Unauthorized
 from service.queue import Publisher as QueuePublisher
 from service.records import keys
 from service.records.database import Database as SqlDatabase
-from service.records.tables import ApiKey
+from service.records.keys import KnownKey
 from service.settings import Settings
 
 
@@ -32,7 +32,7 @@ class Parts:
     database: SqlDatabase
     artifacts: ArtifactStore
     publisher: QueuePublisher
-    keyring: Together[str, ApiKey | None]
+    keyring: Together[str, KnownKey | None]
     """The keys of secrets."""
     images: ImageDesk
 
@@ -75,7 +75,7 @@ _bearer = HTTPBearer(
 
 async def _current_key(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> ApiKey:
+) -> KnownKey:
     if credentials is None:
         raise Unauthorized(
             "missing_key",
@@ -89,16 +89,19 @@ async def _current_key(
             "The API key is not valid: unknown, expired or revoked.",
             hint="`atelier up` writes a valid key to the file api-key in its data folder.",
         )
+    request.state.key = key
     return key
 
 
-CurrentKey = Annotated[ApiKey, Depends(_current_key)]
+def key_of(request: Request) -> KnownKey:
+    """The caller's key, in an operation behind `require_key`; as a dependency it would cost as much again."""
+    return cast("KnownKey", request.state.key)
 
 
-def keyring(database: SqlDatabase) -> Together[str, ApiKey | None]:
+def keyring(database: SqlDatabase) -> Together[str, KnownKey | None]:
     """Looks up the keys of secrets; clients that come together often have the same one."""
 
-    def verified(secrets: list[str]) -> list[ApiKey | None]:
+    def verified(secrets: list[str]) -> list[KnownKey | None]:
         with database.read() as session:
             found = {secret: keys.verify(session, secret) for secret in set(secrets)}
         return [found[secret] for secret in secrets]

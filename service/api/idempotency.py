@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from service.api.dependencies import CurrentKey
+from service.api.dependencies import key_of
 from service.records.idempotency import Once
 
 REUSED = "The Idempotency-Key was another request's."
@@ -30,7 +30,6 @@ class Idempotency:
 
 async def _idempotency(
     request: Request,
-    caller: CurrentKey,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -43,7 +42,7 @@ async def _idempotency(
         ),
     ] = None,
 ) -> Idempotency:
-    return Idempotency(caller.id, idempotency_key, f"{request.method} {request.url.path}")
+    return Idempotency(key_of(request).id, idempotency_key, f"{request.method} {request.url.path}")
 
 
 IdempotencyHeader = Annotated[Idempotency, Depends(_idempotency)]

@@ -5,6 +5,7 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, bindparam, or_, select, text
 from sqlalchemy.orm import Session
@@ -17,8 +18,17 @@ PREFIX = "atl_"
 SHORTEST = 32
 
 
-def _valid(now: Now) -> Select[ApiKey]:
-    return select(ApiKey).where(
+class KnownKey(NamedTuple):
+    """A valid key, without what nobody has to know to serve its holder."""
+
+    id: str
+    name: str
+    scopes: Sequence[str]
+    sha256: str
+
+
+def _valid(now: Now) -> "Select[Any, Any, Any, Any]":
+    return select(ApiKey.id, ApiKey.name, ApiKey.scopes, ApiKey.sha256).where(
         ApiKey.sha256 == bindparam("digest"),
         ApiKey.revoked_at.is_(None),
         or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > instant(now)),
@@ -51,11 +61,14 @@ def create(
     return key, secret
 
 
-def verify(session: Session, secret: str, now: Now = None) -> ApiKey | None:
+def verify(session: Session, secret: str, now: Now = None) -> KnownKey | None:
     """The key of a secret, unless there is none, or it is expired or revoked."""
     digest = _digest(secret)
-    key = session.scalar(_VALID if now is None else _valid(now), {"digest": digest})
-    return key if key is not None and hmac.compare_digest(key.sha256, digest) else None
+    statement = _VALID if now is None else _valid(now)
+    found = session.connection().execute(statement, {"digest": digest}).one_or_none()
+    if found is None or not hmac.compare_digest(found.sha256, digest):
+        return None
+    return KnownKey(found.id, found.name, found.scopes, found.sha256)
 
 
 def ensure_admin(session: Session, secret: str) -> bool:
