@@ -87,7 +87,8 @@ def measure(claim: Claim, resources: Resources) -> Measurement:
     torch.set_num_threads(spec.threads or torch.get_num_threads())
     device = resolve_device(resources.settings.device)
     channels, resolution, _ = spec.data.image_shape
-    images = _dataset(claim, resources.artifacts).at(resolution, channels)
+    packed = PackedDataset.open(packed_images(resources.artifacts, claim.dataset_id))
+    images = packed.at(resolution, channels)
     classifier = None
     if evaluation.extractor is ExtractorKind.CLASSIFIER:
         classifier = _classifier(images, resources.artifacts)
@@ -117,10 +118,6 @@ def _claim(database: Database) -> Claim | None:
                 dataset = jobs.get(session, stored.job_id).dataset
                 return Claim(row.id, row.attempt, stored.artifact, stored.sha256, dataset, row.request)
             evaluations.fail(session, row.id, row.attempt, CHECKPOINT_DELETED)
-
-
-def _dataset(claim: Claim, artifacts: Artifacts) -> PackedDataset:
-    return PackedDataset.open(packed_images(artifacts, claim.dataset_id))
 
 
 def _classifier(images: PackedDataset, artifacts: Artifacts) -> Path:
