@@ -39,6 +39,7 @@ BATCH = 32  # images made at a time: what comes meanwhile waits no longer than t
 WINDOW = 0.003  # seconds in which the next requests gather, once some have come together
 CLAIMED = 16  # requests claimed at a time, so that another worker finds some as well
 HELD = 64  # requests in the making
+LET_BY_AFTER = 0.05  # seconds that a batch has been in the making before others are let by
 STORED_AT_ONCE = 8
 LOOK_EVERY = 1.0  # seconds between two looks at whether to stop
 MEMORY_HINT = "Ask for fewer images at a time, or give the sampling worker more memory."
@@ -190,12 +191,13 @@ class Sampler:
         orders = [share.order for share in batch]
         began, given = time.monotonic(), 0.0
 
-        def progress(_done: int, _total: int) -> None:
+        def progress(done: int, total: int) -> None:
             nonlocal given
             if all(order.lost for order in orders):
                 raise Superseded
             now = time.monotonic()
-            if given <= (now - began) / 2:  # half of the time is this batch's
+            # Half of the time is this batch's; one that is soon made is made first, however long others are.
+            if done < total and now - began >= LET_BY_AFTER and given <= (now - began) / 2:
                 try:
                     self._let_others_by()
                 except Exception as error:

@@ -35,7 +35,8 @@ def too_large(limit: int) -> TooLarge:
     )
 
 
-async def _json_bytes(request: Request) -> bytes:
+async def json_bytes(request: Request) -> bytes:
+    """The body of a request that carries JSON, not parsed yet."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise UnsupportedMediaType(
@@ -46,8 +47,7 @@ async def _json_bytes(request: Request) -> bytes:
     return await read_limited(request, parts_of(request).settings.max_json_bytes)
 
 
-JsonBytes = Annotated[bytes, Depends(_json_bytes)]
-"""The body of a request that carries JSON, not parsed yet."""
+JsonBytes = Annotated[bytes, Depends(json_bytes)]
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What routes ask for by annotation: the parts of the service, the caller's key, and a page of a list.
 
-FastAPI runs a dependency that is no coroutine in a thread, which costs more than what most of these do.
+FastAPI runs a dependency that is no coroutine in a thread, which costs more than what most of these do. A
+route that is asked for an image, which takes milliseconds, calls for itself what it can.
 """
 
 from collections.abc import Iterator
@@ -73,9 +74,9 @@ _bearer = HTTPBearer(
 )
 
 
-async def _current_key(
+async def _admit(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> KnownKey:
+) -> None:
     if credentials is None:
         raise Unauthorized(
             "missing_key",
@@ -90,11 +91,12 @@ async def _current_key(
             hint="`atelier up` writes a valid key to the file api-key in its data folder.",
         )
     request.state.key = key
-    return key
+    if request.query_params:
+        await run_in_threadpool(_check_parameters, request)
 
 
 def key_of(request: Request) -> KnownKey:
-    """The caller's key, in an operation behind `require_key`; as a dependency it would cost as much again."""
+    """The caller's key, in an operation behind `admitted`; as a dependency it would cost as much again."""
     return cast("KnownKey", request.state.key)
 
 
@@ -109,13 +111,9 @@ def keyring(database: SqlDatabase) -> Together[str, KnownKey | None]:
     return Together(verified)
 
 
-require_key = Depends(_current_key)
-"""For a whole router: no operation of it is reached without a valid key."""
-
-
-async def _refuse_unknown_parameters(request: Request) -> None:
-    if request.query_params:
-        await run_in_threadpool(_check_parameters, request)
+admitted = Depends(_admit)
+"""For a whole router: no operation of it is reached without a valid key, or with a query parameter that it
+does not know; a misspelt filter would otherwise be answered with everything."""
 
 
 def _check_parameters(request: Request) -> None:
@@ -138,10 +136,6 @@ def _query_parameters(app: FastAPI, operation_id: str) -> set[str]:
             if operation["operationId"] == operation_id:
                 return {one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"}
     raise LookupError(f"no operation {operation_id!r} in the OpenAPI document")
-
-
-known_parameters_only = Depends(_refuse_unknown_parameters)
-"""For a whole router: a misspelt filter is refused, where it would otherwise answer with everything."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +186,12 @@ class LinkMaker:
         return self.base + path
 
 
-async def _links(request: Request) -> LinkMaker:
+def links_of(request: Request) -> LinkMaker:
     return LinkMaker(str(request.base_url).rstrip("/"))
+
+
+async def _links(request: Request) -> LinkMaker:
+    return links_of(request)
 
 
 Links = Annotated[LinkMaker, Depends(_links)]

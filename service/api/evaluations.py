@@ -13,7 +13,7 @@ from service.api.problems import responses
 from service.api.replies import Listing, listing
 from service.api.stored_specs import OTHER_VERSION, facts_of
 from service.api.waiting import wait_until
-from service.api.wishes import PREFER, AsyncWish
+from service.api.wishes import PREFER, wish_of
 from service.errors import Conflict
 from service.queue import evaluations_channel
 from service.records import checkpoints, evaluations, jobs
@@ -54,14 +54,13 @@ async def create_evaluation(
     request: Request,
     response: Response,
     body: JsonBytes,
-    wish: AsyncWish,
     database: Database,
     publisher: Publisher,
     links: Links,
     idempotency: IdempotencyHeader,
 ) -> EvaluationReply:
     """Answers 202 at once, unless `Prefer: wait=N` says to wait; `status` tells of a failure."""
-    asked = parse_model(EvaluationRequest, body)
+    asked, wish = parse_model(EvaluationRequest, body), wish_of(request, default=0.0)
     row = await run_in_threadpool(_order, database, checkpoint_id, asked, idempotency.of(body))
     # Listened to before anybody knows of it, so that its completion cannot be missed.
     async with publisher.listen(evaluations_channel(row.id)) as bell:

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
-from service.api.bodies import JsonBytes, json_body, parse_model
-from service.api.dependencies import Artifacts, Database, LinkMaker, Links, parts_of
+from service.api.bodies import json_body, json_bytes, parse_model
+from service.api.dependencies import Artifacts, Database, LinkMaker, Links, links_of, parts_of
 from service.api.files import MEDIA_TYPES, file_content, made_content, stored_file
 from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.image_desk import Prepare, artifacts_of, cancel, failure, read
@@ -15,7 +15,7 @@ from service.api.init_images import read_picture
 from service.api.negotiation import JSON, best_accepted
 from service.api.problems import NotAcceptable, invalid, responses
 from service.api.stored_specs import OTHER_VERSION, spec_of
-from service.api.wishes import PREFER, WaitingWish
+from service.api.wishes import PREFER, wish_of
 from service.errors import Conflict, NotFound
 from service.records import checkpoints
 from service.records.requests import Asked
@@ -56,14 +56,13 @@ async def create_images(
     checkpoint_id: str,
     request: Request,
     response: Response,
-    body: JsonBytes,
-    wish: WaitingWish,
-    links: Links,
     idempotency: IdempotencyHeader,
 ) -> ImageBatchReply | Response:
     """Waits for a worker to make them, 60 s unless `Prefer` says otherwise; then 202 and a place to look."""
+    parts, links, body = parts_of(request), links_of(request), await json_bytes(request)
+    wish = wish_of(request, default=parts.settings.wait_seconds)
     asked, wants_picture = _negotiated(parse_model(ImagesRequest, body), request.headers.get("accept", ""))
-    parts, prepare = parts_of(request), await _order(checkpoint_id, asked)
+    prepare = await _order(checkpoint_id, asked)
     batch = await parts.images.make(request, prepare, idempotency.of(body), wish.wait_seconds)
     headers = {} if wish.applied is None else {"Preference-Applied": wish.applied}
     if batch.status in (RequestStatus.FAILED, RequestStatus.CANCELLED):

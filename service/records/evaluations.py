@@ -16,6 +16,7 @@ from service.records.tables import Evaluation
 
 _requests = Requests(
     Evaluation,
+    "eval",
     {
         "code": "worker_lost",
         "message": f"The worker that measured this checkpoint vanished {MAX_ATTEMPTS} times.",

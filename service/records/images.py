@@ -15,6 +15,7 @@ from service.records.tables import ImageBatch
 
 _requests = Requests(
     ImageBatch,
+    "img",
     {
         "code": "worker_lost",
         "message": f"The worker that made these images vanished {MAX_ATTEMPTS} times.",

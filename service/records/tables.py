@@ -224,7 +224,7 @@ class Requested:
     def __table_args__(cls) -> tuple[Index, ...]:  # noqa: N805
         return (Index(None, "status", "published_at"), Index(None, "checkpoint_id"))
 
-    id: Mapped[str]
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
     checkpoint_id: Mapped[str] = mapped_column(Id, ForeignKey("checkpoints.id", ondelete="CASCADE"))
     status: Mapped[RequestStatus] = mapped_column(default=RequestStatus.QUEUED)
     request: Mapped[dict[str, Any]]
@@ -245,15 +245,11 @@ class ImageBatch(Requested, Table):
 
     __tablename__ = "image_batches"
 
-    id: Mapped[str] = mapped_column(Id, primary_key=True, default=lambda: new_id("img"))
-
 
 class Evaluation(Requested, Table):
     """Scores asked of a checkpoint, and what they are once measured."""
 
     __tablename__ = "evaluations"
-
-    id: Mapped[str] = mapped_column(Id, primary_key=True, default=lambda: new_id("eval"))
 
 
 class ApiKey(Table):

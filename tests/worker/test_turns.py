@@ -28,19 +28,25 @@ def sampler(resources: Resources) -> Sampler:
     return Sampler(resources, threading.Event())
 
 
-class Course:
-    """What is made when; `arrive` is called once, in the middle of the first batch of a diffusion model."""
+@pytest.fixture(autouse=True)
+def _let_others_by_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "LET_BY_AFTER", 0.0)
 
-    def __init__(self, arrive: Callable[[], None]) -> None:
+
+class Course:
+    """What is made when; `arrive` is called once, early in the first batch, which is of `first`."""
+
+    def __init__(self, arrive: Callable[[], None], first: str = "diffusion") -> None:
         self.told: list[str] = []
         self._arrive = arrive
+        self._first = first
 
     def generate(self, networks: Any, spec: Any, seeds: list[int], **options: Any) -> Any:
         name, progress = "gan" if isinstance(spec, GanSpec) else "diffusion", options.pop("progress")
         self.told.append(f"{name} begins")
 
         def noting(done: int, total: int) -> None:
-            if name == "diffusion" and done == 1 and self.told == ["diffusion begins"]:
+            if done == 1 and self.told == [f"{self._first} begins"]:
                 self._arrive()
             progress(done, total)
 
@@ -86,6 +92,32 @@ def test_an_image_of_another_kind_is_made_within_a_long_batch(
     again = ask_images(slow, list(range(40)))
     sampler.ring()
     assert pictures(resources, again) == pictures(resources, large), "what was let by has changed the pixels"
+
+
+@SQLITE
+@pytest.mark.parametrize(("images_asked", "after"), [(1, 0.0), (32, 3600.0)], ids=["made", "soon made"])
+def test_a_quick_batch_waits_for_nobody(
+    images_asked: int,
+    after: float,
+    resources: Resources,
+    sampler: Sampler,
+    create_checkpoint: Make,
+    ask_images: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Breaks when images that are made, or nearly, are stored after the thousand steps of somebody else's."""
+    monkeypatch.setattr(sampling, "LET_BY_AFTER", after)
+    slow, quick = create_checkpoint(**SLOW), create_checkpoint()
+
+    def arrive() -> None:
+        ask_images(slow, [1])
+        sampler.hear()
+
+    course = Course(arrive, first="gan")
+    monkeypatch.setattr(sampling, "generate", course.generate)
+    ask_images(quick, list(range(images_asked)))
+    sampler.ring()
+    assert course.told == ["gan begins", "gan ends", "diffusion begins", "diffusion ends"]
 
 
 @SQLITE
