@@ -45,7 +45,8 @@ class Bells:
 
         async def bell(timeout: float) -> bool:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(rung.wait(), timeout)
+                async with asyncio.timeout(timeout):  # `wait_for` would make a task
+                    await rung.wait()
             was_rung = rung.is_set()
             rung.clear()
             return was_rung

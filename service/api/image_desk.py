@@ -31,6 +31,7 @@ Prepare = Callable[[Session], Asked]
 class _Order(NamedTuple):
     image_id: str
     prepare: Prepare
+    durable: bool
 
 
 class ImageDesk:
@@ -47,17 +48,19 @@ class ImageDesk:
     ) -> ImageBatch:
         """Order images and wait for them, so many seconds at most; the batch as it was seen last.
 
-        A client that goes away cancels them, unless its order has a name: it means to come back.
+        A client that goes away cancels them, unless its order has a name: it means to come back. An order is
+        on the disk before anybody is told to come back for it; who waits for a picture is not kept waiting.
         """
         # Listened to before a worker knows of the batch, so that its completion cannot be missed.
         if named is None:
             image_id = new_id("img")
             async with self._publisher.listen(images_channel(image_id)) as bell:
-                batch = await self._order(_Order(image_id, prepare))
+                batch = await self._order(_Order(image_id, prepare, durable=seconds <= 0))
                 seen = await self._wait(request, bell, batch, seconds)
-            if seconds > 0 and seen.status not in OVER and await request.is_disconnected():
-                return await run_in_threadpool(cancel, self._database, batch.id)
-            return seen
+            if seconds <= 0 or seen.status in OVER:
+                return seen
+            leave = cancel if await request.is_disconnected() else put_on_disk
+            return await run_in_threadpool(leave, self._database, image_id)
         batch = await run_in_threadpool(self._order_named, prepare, named)
         async with self._publisher.listen(images_channel(batch.id)) as bell:
             await run_in_threadpool(self._publisher.ring_for_images, batch.id)
@@ -72,7 +75,7 @@ class ImageDesk:
         )
 
     def _order_all(self, orders: list[_Order]) -> Sequence[ImageBatch | Exception]:
-        with self._database.transaction() as session:
+        with self._database.transaction(durable=any(order.durable for order in orders)) as session:
             prepared = [_prepared(order, session) for order in orders]
             made = iter(images.create_all(session, [one for one in prepared if isinstance(one, Asked)]))
             results = [next(made) if isinstance(one, Asked) else one for one in prepared]
@@ -106,6 +109,12 @@ def _prepared(order: _Order, session: Session) -> Asked | AtelierError:
 def read(database: Database, image_id: str) -> ImageBatch:
     with database.read() as session:
         return images.get(session, image_id)
+
+
+def put_on_disk(database: Database, image_id: str) -> ImageBatch:
+    """The batch as it is, and no power cut takes it back any more."""
+    with database.transaction() as session:
+        return images.touch(session, image_id)
 
 
 def cancel(database: Database, image_id: str) -> ImageBatch:

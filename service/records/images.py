@@ -32,6 +32,7 @@ finish_all = _requests.finish_all
 fail = _requests.fail
 stale = _requests.stale
 
+_CORE = {"synchronize_session": False, "populate_existing": True}
 _SOME = select(ImageBatch).where(ImageBatch.id.in_(bindparam("ids", expanding=True)))
 
 
@@ -45,6 +46,16 @@ def get(session: Session, image_id: str) -> ImageBatch:
 def get_all(session: Session, image_ids: Collection[str]) -> dict[str, ImageBatch]:
     """Those of these batches that there are, by id."""
     return {row.id: row for row in session.scalars(_SOME, {"ids": list(image_ids)})}
+
+
+def touch(session: Session, image_id: str) -> ImageBatch:
+    """Writes to the row, for a durable transaction waits for the disk only if something has changed.
+
+    It counts as published now, which delays by seconds that it is published again.
+    """
+    touched = update(ImageBatch).where(ImageBatch.id == image_id).values(published_at=instant(None))
+    session.execute(touched, execution_options=_CORE)
+    return get(session, image_id)
 
 
 def not_found(image_id: str) -> NotFound:
@@ -62,8 +73,7 @@ def cancel(session: Session, image_id: str) -> ImageBatch:
     open_ = ImageBatch.status.in_([RequestStatus.QUEUED, RequestStatus.RUNNING])
     cancel = update(ImageBatch).where(ImageBatch.id == image_id, open_)
     cancel = cancel.values(status=RequestStatus.CANCELLED, lease_expires_at=None, finished_at=instant(None))
-    fresh = {"synchronize_session": False, "populate_existing": True}
-    batch = session.scalar(cancel.returning(ImageBatch), execution_options=fresh) or get(session, image_id)
+    batch = session.scalar(cancel.returning(ImageBatch), execution_options=_CORE) or get(session, image_id)
     if batch.status != RequestStatus.CANCELLED:
         raise Conflict(
             "images_over",

@@ -1,6 +1,7 @@
 """Images over HTTP: what is asked, how long it is waited for, and in which shape it comes back."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -81,6 +82,36 @@ def test_a_client_that_does_not_want_to_wait_is_answered_202(
     assert client.get(queued.headers["location"]).json() == batch
     early = client.get(f"/v1/images/{batch['id']}/0.png")
     assert (early.status_code, early.json()["error"]["code"]) == (409, "images_not_ready")
+
+
+@SQLITE
+@pytest.mark.parametrize(
+    ("prefer", "made", "durable"),
+    [("respond-async", False, [True]), ("wait=1", False, [False, True]), ("wait=60", True, [False])],
+    ids=["asynchronous", "waited for in vain", "waited for"],
+)
+def test_an_order_is_on_the_disk_once_its_client_is_told_to_come_back(
+    client: TestClient,
+    app: FastAPI,
+    trained: Trained,
+    drawing: Callable[..., Any],
+    prefer: str,
+    made: bool,
+    durable: list[bool],
+) -> None:
+    """Breaks when a power cut takes what was answered 202, or when a picture waits for the disk."""
+    database: Database = app.state.parts.database
+    transaction, waited = database.transaction, []
+
+    def noting(*, durable: bool = True) -> Any:
+        waited.append(durable)
+        return transaction(durable=durable)
+
+    with drawing() if made else contextlib.nullcontext(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "transaction", noting)
+        url = f"/v1/checkpoints/{trained.checkpoint}/images"
+        asked = client.post(url, json={}, headers={"Prefer": prefer})
+    assert (asked.status_code, waited) == (200 if made else 202, durable)
 
 
 @SQLITE

@@ -1,13 +1,14 @@
 """Batches of images are made in order, once each, by one worker at a time."""
 
 import threading
+import time
 
 import pytest
 
 from service.errors import Conflict, NotFound
 from service.records import images, unwanted
 from service.records.database import Database
-from service.records.requests import LEASE_SECONDS, MAX_ATTEMPTS
+from service.records.requests import LEASE_SECONDS, MAX_ATTEMPTS, Asked
 from service.records.status import RequestStatus
 from service.records.tables import ImageBatch
 
@@ -42,6 +43,35 @@ def test_a_batch_is_queued_claimed_and_finished(database: Database, new_batch) -
         read = images.get(session, batch.id)
     assert (read.status, read.result, read.error) == (RequestStatus.SUCCEEDED, {"data": [{"index": 0}]}, None)
     assert read.finished_at is not None
+
+
+def test_batches_made_together_come_back_in_the_order_in_which_they_were_asked_for(
+    database: Database, new_checkpoint
+) -> None:
+    """Breaks when a client waits for another's images."""
+    checkpoint = new_checkpoint()
+    asked = [Asked(checkpoint.id, {"seeds": [seed]}, f"img_{-seed % 7}{seed}") for seed in range(40)]
+    with database.transaction() as session:
+        made = images.create_all(session, asked)
+        assert images.create_all(session, []) == []
+    assert [(row.id, row.request) for row in made] == [(one.id, one.request) for one in asked]
+    with database.read() as session:
+        stored = images.get_all(session, [row.id for row in made])
+    for row in made:
+        kept = stored[row.id]
+        assert (kept.request, kept.status, kept.attempt) == (row.request, row.status, row.attempt)
+        assert (kept.created_at, kept.published_at) == (row.created_at, row.published_at)
+
+
+def test_touching_a_batch_changes_its_row_and_not_its_course(database: Database, new_batch) -> None:
+    """Breaks when SQLite has nothing to write, and so puts nothing on the disk."""
+    batch = new_batch()
+    time.sleep(0.002)
+    with database.transaction() as session:
+        touched = images.touch(session, batch.id)
+        assert touched.published_at > batch.published_at
+        assert (touched.status, touched.attempt) == (RequestStatus.QUEUED, 0)
+        assert images.claim_next(session, "w1") is not None
 
 
 def test_a_failed_batch_says_why(database: Database, new_batch) -> None:
