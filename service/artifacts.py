@@ -39,14 +39,15 @@ class Artifacts:
 
     def __init__(self, url: str, cache: Path | None = None) -> None:
         self._fs, self._root = open_filesystem(url)
-        self._is_local = isinstance(self._fs, LocalFileSystem)
+        self.is_local = isinstance(self._fs, LocalFileSystem)
+        """Whether its files are on this machine, and reading a small one takes no time to speak of."""
         self._downloads = Downloads(cache or Path(tempfile.gettempdir()) / f"atelier-cache-{os.getuid()}")
 
     def put_file(self, local: Path, key: str) -> None:
         """Takes a file over: afterwards it is under `key` and no longer at `local`."""
         target, size = self._path(key), local.stat().st_size
         with explained():
-            if self._is_local:
+            if self.is_local:
                 take_over(local, Path(target))
                 return
             self._fs.put_file(str(local), target, **upload_options(self._fs, size))
@@ -55,7 +56,7 @@ class Artifacts:
     def put_bytes(self, data: bytes, key: str) -> None:
         target = self._path(key)
         with explained():
-            if self._is_local:
+            if self.is_local:
                 commit(Path(target), lambda temporary: temporary.write_bytes(data))
             else:
                 self._fs.pipe_file(target, data, **upload_options(self._fs, len(data)))
@@ -113,7 +114,7 @@ class Artifacts:
     def local(self, key: str) -> Path:
         """The artifact as a file on this machine, not to be changed: the stored one or a download."""
         path, info = self._path(key), self._info(key)
-        if self._is_local:
+        if self.is_local:
             return Path(path)
         name = key.rpartition("/")[2]
         return self._downloaded(key, {name: info}) / name
@@ -121,7 +122,7 @@ class Artifacts:
     def local_folder(self, prefix: str) -> Path:
         """A folder on this machine with all artifacts below `prefix`, not to be changed."""
         path = self._path(prefix)
-        if self._is_local:
+        if self.is_local:
             with explained(prefix), os.scandir(path):
                 return Path(path)
         with explained(prefix):

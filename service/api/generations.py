@@ -129,7 +129,7 @@ async def create_generations(
     try:
         asked = parse_model(GenerationsRequest, body)
         named = idempotency.of(body)
-        batch = await desk.make(request, _order(asked), named, settings.max_wait_seconds)
+        batch, _ = await desk.make(request, _order(asked), named, settings.max_wait_seconds)
     except Invalid as error:
         error.status = 400
         raise

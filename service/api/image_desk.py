@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
@@ -28,6 +28,26 @@ Prepare = Callable[[Session], Asked]
 """What is asked of which checkpoint; raises an AtelierError where it cannot be had."""
 
 
+Show = Callable[[ImageBatch], Response]
+"""Reads the picture of a batch that has succeeded."""
+
+
+class Seen(NamedTuple):
+    """A batch as it was seen last, and its picture where that was read in passing."""
+
+    batch: ImageBatch
+    shown: Response | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.batch.status in OVER
+
+
+class _Look(NamedTuple):
+    image_id: str
+    show: Show | None
+
+
 class _Order(NamedTuple):
     image_id: str
     prepare: Prepare
@@ -44,9 +64,16 @@ class ImageDesk:
         self._look = Together(self._look_all)
 
     async def make(
-        self, request: Request, prepare: Prepare, named: Once | None, seconds: float
-    ) -> ImageBatch:
+        self,
+        request: Request,
+        prepare: Prepare,
+        named: Once | None,
+        seconds: float,
+        show: Show | None = None,
+    ) -> Seen:
         """Order images and wait for them, so many seconds at most; the batch as it was seen last.
+
+        `show` is called in the thread that has seen them done, and holds up who waits for that thread.
 
         A client that goes away cancels them, unless its order has a name: it means to come back. An order is
         on the disk before anybody is told to come back for it; who waits for a picture is not kept waiting.
@@ -56,22 +83,25 @@ class ImageDesk:
             image_id = new_id("img")
             async with self._publisher.listen(images_channel(image_id)) as bell:
                 batch = await self._order(_Order(image_id, prepare, durable=seconds <= 0))
-                seen = await self._wait(request, bell, batch, seconds)
-            if seconds <= 0 or seen.status in OVER:
+                seen = await self._wait(request, bell, batch, seconds, show)
+            if seconds <= 0 or seen.is_over:
                 return seen
             leave = cancel if await request.is_disconnected() else put_on_disk
-            return await run_in_threadpool(leave, self._database, image_id)
+            return Seen(await run_in_threadpool(leave, self._database, image_id))
         batch = await run_in_threadpool(self._order_named, prepare, named)
         async with self._publisher.listen(images_channel(batch.id)) as bell:
             await run_in_threadpool(self._publisher.ring_for_images, batch.id)
-            return await self._wait(request, bell, batch, seconds)
+            return await self._wait(request, bell, batch, seconds, show)
 
-    async def _wait(self, request: Request, bell: Bell, batch: ImageBatch, seconds: float) -> ImageBatch:
+    async def _wait(
+        self, request: Request, bell: Bell, batch: ImageBatch, seconds: float, show: Show | None
+    ) -> Seen:
         # Who does not wait is answered 202, however quick the worker is: one shape of reply to read.
         if seconds <= 0:
-            return batch
+            return Seen(batch)
+        look = _Look(batch.id, show)
         return await wait_until(
-            request, bell, batch, lambda: self._look(batch.id), lambda seen: seen.status in OVER, seconds
+            request, bell, Seen(batch), lambda: self._look(look), lambda seen: seen.is_over, seconds
         )
 
     def _order_all(self, orders: list[_Order]) -> Sequence[ImageBatch | Exception]:
@@ -93,15 +123,26 @@ class ImageDesk:
                 lambda made: images.get(session, made),
             )
 
-    def _look_all(self, image_ids: list[str]) -> list[ImageBatch | Exception]:
+    def _look_all(self, looks: list[_Look]) -> list[Seen | Exception]:
         with self._database.read() as session:
-            found = images.get_all(session, image_ids)
-        return [found.get(image_id) or images.not_found(image_id) for image_id in image_ids]
+            found = images.get_all(session, [look.image_id for look in looks])
+        return [_seen(look, found.get(look.image_id)) for look in looks]
 
 
 def _prepared(order: _Order, session: Session) -> Asked | AtelierError:
     try:
         return order.prepare(session)._replace(id=order.image_id)
+    except AtelierError as error:
+        return error
+
+
+def _seen(look: _Look, batch: ImageBatch | None) -> Seen | Exception:
+    if batch is None:
+        return images.not_found(look.image_id)
+    if look.show is None or batch.status != RequestStatus.SUCCEEDED:
+        return Seen(batch)
+    try:
+        return Seen(batch, look.show(batch))
     except AtelierError as error:
         return error
 

@@ -1,5 +1,7 @@
 """Images made from a checkpoint: ordered, waited for, shown and fetched."""
 
+from functools import partial
+
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
@@ -63,12 +65,19 @@ async def create_images(
     wish = wish_of(request, default=parts.settings.wait_seconds)
     asked, wants_picture = _negotiated(parse_model(ImagesRequest, body), request.headers.get("accept", ""))
     prepare = await _order(checkpoint_id, asked)
-    batch = await parts.images.make(request, prepare, idempotency.of(body), wish.wait_seconds)
     headers = {} if wish.applied is None else {"Preference-Applied": wish.applied}
+    show = partial(_picture, request, parts.artifacts, links, headers) if wants_picture else None
+    batch, shown = await parts.images.make(
+        request,
+        prepare,
+        idempotency.of(body),
+        wish.wait_seconds,
+        show if parts.artifacts.is_local else None,
+    )
     if batch.status in (RequestStatus.FAILED, RequestStatus.CANCELLED):
         raise failure(batch)
-    if batch.status == RequestStatus.SUCCEEDED and wants_picture:
-        return await run_in_threadpool(_picture, request, parts.artifacts, batch, links, headers)
+    if batch.status == RequestStatus.SUCCEEDED and show is not None:
+        return await run_in_threadpool(show, batch) if shown is None else shown
     reply = _reply(batch, links)
     if batch.status != RequestStatus.SUCCEEDED:
         response.status_code = 202
@@ -167,7 +176,7 @@ async def _order(checkpoint_id: str, asked: ImagesRequest) -> Prepare:
 
 
 def _picture(
-    request: Request, artifacts: Artifacts, batch: ImageBatch, links: LinkMaker, headers: dict[str, str]
+    request: Request, artifacts: Artifacts, links: LinkMaker, headers: dict[str, str], batch: ImageBatch
 ) -> Response:
     """One image, or the file of all where there is one."""
     key = artifacts_of(batch)[-1]

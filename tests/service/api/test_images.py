@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -112,6 +113,32 @@ def test_an_order_is_on_the_disk_once_its_client_is_told_to_come_back(
         url = f"/v1/checkpoints/{trained.checkpoint}/images"
         asked = client.post(url, json={}, headers={"Prefer": prefer})
     assert (asked.status_code, waited) == (200 if made else 202, durable)
+
+
+@SQLITE
+@pytest.mark.parametrize("is_local", [True, False], ids=["near", "far"])
+def test_a_picture_that_is_gone_is_told_to_who_asked_for_it_alone(
+    client: TestClient, app: FastAPI, trained: Trained, drawing: Callable[..., Any], is_local: bool
+) -> None:
+    """Breaks when pictures read for several that wait together fail together."""
+    artifacts, url = app.state.parts.artifacts, f"/v1/checkpoints/{trained.checkpoint}/images"
+    describe = artifacts.describe
+
+    def losing(key: str) -> Any:
+        if key.endswith(".jpeg"):
+            artifacts.delete(key)
+        return describe(key)
+
+    def ask(kind: str) -> tuple[int, str]:
+        reply = client.post(url, json={}, headers={"Accept": kind})
+        return reply.status_code, reply.headers["content-type"]
+
+    # Entered, the client has one event loop for all of its threads.
+    with client, drawing(), pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(6) as pool:
+        patch.setattr(artifacts, "describe", losing)
+        patch.setattr(artifacts, "is_local", is_local)
+        answers = list(pool.map(ask, ["image/png", "image/jpeg"] * 3))
+    assert answers == [(200, "image/png"), (404, "application/problem+json")] * 3
 
 
 @SQLITE
