@@ -1,11 +1,12 @@
 """What every task needs and a process opens once: settings, database, artifacts, publisher."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.artifacts import Artifacts
 from service.queue import Publisher
 from service.records.database import Database
 from service.settings import Settings
+from worker.settled import Settled
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Resources:
     database: Database
     artifacts: Artifacts
     publisher: Publisher
+    settled: Settled = field(default_factory=Settled)
 
 
 def open_resources(settings: Settings) -> Resources:

@@ -157,7 +157,7 @@ class Attempt:
             stored = checkpoints.get(session, init_from) if init_from else None
         init = weights(self._resources.artifacts, stored.artifact, stored.sha256) if stored else None
         return {
-            "spec": self._assignment.spec,
+            "spec": self._resources.settled.complete(self._assignment.spec),
             "dataset": str(packed_images(self._resources.artifacts, dataset_id)),
             "out": str(self._folder),
             "device": self._resources.settings.device,
@@ -193,6 +193,8 @@ class Attempt:
                 return Ending.LOST
 
     def _record(self, event: Event) -> None:
+        if event["type"] == "started":
+            self._resources.settled.learn(self._assignment.spec, event["spec"])
         if event["type"] != MOVES:
             self._recorder.add(event)
 
