@@ -90,10 +90,8 @@ class Recorder:
         retention.pass_over(session, job_id, start.step)
         if start.damaged:
             where = f"step {start.step}" if start.step else "the beginning"
-            steps = ", ".join(map(str, start.damaged))
-            message = (
-                f"The files of the checkpoint at step {steps} are damaged: the job goes on from {where}."
-            )
+            steps = " and ".join(f"step {step}" for step in start.damaged)
+            message = f"What was saved at {steps} is damaged: the job goes on from {where}."
             data = {"attempt": attempt, "damaged_steps": list(start.damaged)}
             events.add(session, job_id, EventType.ALERT, message, level="warning", data=data)
         return True

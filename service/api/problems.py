@@ -165,7 +165,8 @@ def install(app: FastAPI) -> None:
 def _atelier_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AtelierError)  # noqa: S101  Starlette calls a handler with its own class only
     if error.status >= 500:
-        logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+        # What has brought it about is worth a traceback; who has raised it is not.
+        logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error.__cause__)
     return problem(request, error)
 
 

@@ -63,7 +63,7 @@ def images(
     as_json: Json = False,
 ) -> None:
     """Make images from a stored checkpoint."""
-    kind = FORMATS.get(out.suffix.lower())
+    kind = _kind(out)
     moves = kind == "gif" or (kind == "webp" and to is not None)
     request = {
         **({"n": n, "seed": seed} if to is None else {"interpolate": {"from": seed, "to": to, "steps": n}}),
@@ -85,6 +85,18 @@ def images(
         count = "1 image" if n == 1 else f"{n} images"
         named = "" if kind else ", each named by its " + ("seed" if to is None else "place on the way")
         say(escape(f"{count} in {out}") + named)
+
+
+def _kind(out: Path) -> str | None:
+    """The format that a file's name asks for; None for a folder."""
+    kind = FORMATS.get(out.suffix.lower())
+    if kind is None and out.suffix and not out.is_dir():
+        raise typer.BadParameter(
+            f"a file {out.suffix} is none that can be made; name one of {', '.join(FORMATS)}, or a folder "
+            "without a dot in its name.",
+            param_hint="--out",
+        )
+    return kind
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -32,7 +32,6 @@ finish_all = _requests.finish_all
 fail = _requests.fail
 stale = _requests.stale
 
-_CORE = {"synchronize_session": False, "populate_existing": True}
 _SOME = select(ImageBatch).where(ImageBatch.id.in_(bindparam("ids", expanding=True)))
 
 
@@ -54,7 +53,7 @@ def touch(session: Session, image_id: str) -> ImageBatch:
     It counts as published now, which delays by seconds that it is published again.
     """
     touched = update(ImageBatch).where(ImageBatch.id == image_id).values(published_at=instant(None))
-    session.execute(touched, execution_options=_CORE)
+    session.connection().execute(touched)
     return get(session, image_id)
 
 
@@ -73,7 +72,8 @@ def cancel(session: Session, image_id: str) -> ImageBatch:
     open_ = ImageBatch.status.in_([RequestStatus.QUEUED, RequestStatus.RUNNING])
     cancel = update(ImageBatch).where(ImageBatch.id == image_id, open_)
     cancel = cancel.values(status=RequestStatus.CANCELLED, lease_expires_at=None, finished_at=instant(None))
-    batch = session.scalar(cancel.returning(ImageBatch), execution_options=_CORE) or get(session, image_id)
+    fresh = {"synchronize_session": False, "populate_existing": True}
+    batch = session.scalar(cancel.returning(ImageBatch), execution_options=fresh) or get(session, image_id)
     if batch.status != RequestStatus.CANCELLED:
         raise Conflict(
             "images_over",

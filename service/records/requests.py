@@ -40,8 +40,9 @@ class Claimed(NamedTuple):
 
 
 class Requests(Generic[Row]):
-    """The queue in one table, with ids of one prefix; `lost` is the error of what vanished with its worker
-    too often.
+    """The queue in one table, with ids that begin with `prefix`.
+
+    `lost` is the error of what vanished with its worker too often.
     """
 
     def __init__(self, table: type[Row], prefix: str, lost: Mapping[str, str]) -> None:

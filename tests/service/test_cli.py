@@ -64,6 +64,14 @@ def test_help_names_every_command() -> None:
         assert command in shown
 
 
+def test_a_picture_of_a_kind_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """Breaks when `--out cat.bmp` makes a folder of that name."""
+    refused = CliRunner().invoke(app, ["images", "ckpt_1", "--out", str(tmp_path / "cat.bmp")])
+    assert refused.exit_code == 2
+    assert "none that can be made" in " ".join(refused.stderr.replace("│", " ").split())
+    assert not (tmp_path / "cat.bmp").exists()
+
+
 @pytest.mark.slow
 def test_a_job_from_its_spec_to_pictures(atelier: Atelier, tmp_path: Path) -> None:
     """The client's whole path: submit, watch, look, and make images, against the real service."""

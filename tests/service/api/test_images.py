@@ -199,7 +199,12 @@ def test_the_accept_header_chooses_the_shape(
     ("code", "status"), [("out_of_memory", 500), ("worker_lost", 503), ("checkpoint_deleted", 404)]
 )
 def test_failed_images_say_why(
-    client: TestClient, trained: Trained, drawing: Callable[..., Any], code: str, status: int
+    client: TestClient,
+    trained: Trained,
+    drawing: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    code: str,
+    status: int,
 ) -> None:
     error = {"code": code, "message": "it went wrong", "hint": "Ask for fewer."}
     with drawing(error=error):
@@ -207,6 +212,8 @@ def test_failed_images_say_why(
     assert (failed.status_code, failed.json()["error"]["code"]) == (status, code)
     assert failed.json()["hint"] == "Ask for fewer."
     assert ("retry-after" in failed.headers) == (status == 503)
+    logged = [record.exc_info for record in caplog.records if record.name == "service.api.problems"]
+    assert logged == ([None] if status >= 500 else []), "a line for the operator, and no traceback of ours"
 
 
 @SQLITE
