@@ -82,6 +82,7 @@ def test_a_run_starts_from_the_file_of_another(tmp_path: Path) -> None:
 
 SCORED = TINY | {
     "seed": 1,
+    "precision": "fp32",
     "memory_format": "contiguous",
     "budget": {"steps": 4},
     "evaluation": {"every_steps": 2, "samples": 70, "scores": ["fid", "precision_recall"]},
