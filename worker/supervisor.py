@@ -59,8 +59,6 @@ def supervise(
 
     One that was given back has rung last, and was there first.
     """
-    if stopping.is_set():
-        return False
     ask_for_dataset(resources, job_id)
     return supervise_next(resources, stopping, start)
 
@@ -68,8 +66,8 @@ def supervise(
 def supervise_next(
     resources: Resources, stopping: threading.Event, start: StartTrainer = start_fresh
 ) -> bool:
-    """Run the job that has waited longest; False if none waits for a worker."""
-    while True:
+    """Run the job that has waited longest; False if none waits for a worker, or this one is shutting down."""
+    while not stopping.is_set():
         with resources.database.read() as session:
             oldest = jobs.longest_waiting(session)
         if oldest is None:
@@ -77,6 +75,7 @@ def supervise_next(
         if (assignment := claim(oldest, resources)) is not None:  # else another worker was quicker
             run_attempt(assignment, resources, stopping, start)
             return True
+    return False
 
 
 def claim(job_id: str, resources: Resources) -> Assignment | None:

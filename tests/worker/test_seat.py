@@ -66,6 +66,30 @@ def test_a_message_and_a_look_train_one_job_at_a_time(
     wait_until(lambda: status(resources, first) == JobStatus.QUEUED, "the first job is released")
 
 
+def test_a_job_that_is_given_back_at_a_stop_is_left_to_other_workers(
+    resources: Resources,
+    create_job: Callable[..., str],
+    endless: dict[str, Any],
+    stopping: threading.Event,
+    wait_until: Callable[..., None],
+) -> None:
+    """Breaks when the look that a job's end wakes takes the job again, in a worker that is shutting down."""
+    job_id = create_job(**endless)
+    seat = Seat(resources, stopping)
+    with seat._taken:  # the look waits for its next turn, so that the message takes the job
+        look = seat.look()
+        message = threading.Thread(target=seat.train, args=(job_id,))
+        message.start()
+    wait_until(lambda: status(resources, job_id) == JobStatus.RUNNING, "the message's job")
+    time.sleep(0.2)
+    stopping.set()
+    for thread in (message, look):
+        thread.join(60)
+    with resources.database.read() as session:
+        job = jobs.get(session, job_id)
+    assert (job.status, job.attempt) == (JobStatus.QUEUED, 1)
+
+
 def test_a_look_that_fails_is_not_the_last(
     resources: Resources,
     seat: Seat,
