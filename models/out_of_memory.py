@@ -5,6 +5,15 @@ HINT = (
     "take less, too. A dry run of the job estimates its memory."
 )
 
+# The last two are oneDNN's, which finds no room for the code that it makes, or for what it rearranges.
+_PHRASES = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+    "could not create a memory",
+)
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """torch says it by a class on a GPU, and in the words of a RuntimeError on a CPU."""
@@ -12,7 +21,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "out of memory" in words
-        or "can't allocate memory" in words
-        or "not enough memory" in words
+        or any(phrase in words for phrase in _PHRASES)
     )

@@ -22,8 +22,8 @@ from service.records.database import Database
 from worker import classifiers
 from worker.devices import resolve_device
 from worker.failures import CHECKPOINT_DELETED, failure
+from worker.narrator import bare_scores
 from worker.packed_images import packed_images
-from worker.recorder import bare_scores
 from worker.renewal import Renewal
 from worker.resources import Resources
 from worker.stored_weights import weights

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from service.records.events import EventType, Level
 from service.records.logs import Line
 from service.records.metrics import MetricRow
 from worker import classifiers
+from worker.narrator import Narrator, bare_scores, classifier_message, scores_message
 from worker.process import Event
 from worker.resuming import Start
 
@@ -70,6 +72,7 @@ class Recorder:
         self._folder = folder.resolve()
         self._batch = Batch()
         self._tried_at = time.monotonic()
+        self._narrator = Narrator(self._tried_at)
         self._position: dict[str, Any] = {"step": 0, "images": 0}
         self._total_steps = 0
         self._scored: dict[int, dict[str, Any]] = {}  # scores and details by step, for a later checkpoint
@@ -85,6 +88,7 @@ class Recorder:
         """Record where the attempt starts; False: it is over."""
         job_id, attempt = self._assignment.job_id, self._assignment.attempt
         self._position |= {"step": start.step, "images": start.images}
+        self._narrator = Narrator(time.monotonic(), start.step)
         if not leases.begin(session, job_id, attempt, step=start.step, images=start.images):
             return False
         retention.pass_over(session, job_id, start.step)
@@ -105,9 +109,11 @@ class Recorder:
             return
         handle(self, event)
         self._batch.events += 1
+        if said := self._narrator.line(event, time.monotonic()):
+            self.log([Line(datetime.now(UTC), said)])
 
     def log(self, lines: Sequence[Line]) -> None:
-        """Lines of the trainer's log, to be written with the rows that wait."""
+        """Lines of the job's log, to be written with the rows that wait."""
         self._batch.log_lines += lines
         self._batch.events += len(lines)
 
@@ -167,24 +173,16 @@ class Recorder:
 
     def _classifier_trained(self, event: Event) -> None:
         classifiers.keep(self._artifacts, self._file(event["path"]))
-        accuracy, images = event["accuracy"], event["images"]
-        message = (
-            f"A classifier for the scores was trained: {accuracy:.1%} of {images} images that it had never "
-            "seen are told right."
-        )
-        data = {"accuracy": accuracy, "images": images, "key": event["key"], "sha256": event["sha256"]}
+        data = {name: event[name] for name in ("accuracy", "images", "key", "sha256")}
         # Of no step: an attempt that starts anew finds it stored, and does not tell of it again.
-        self._note(EventType.CLASSIFIER, message, None, data)
+        self._note(EventType.CLASSIFIER, classifier_message(event), None, data)
 
     def _evaluated(self, event: Event) -> None:
         step, values, details = event["step"], event["scores"], event.get("details") or {}
         self._measure(step, event["images"], values)
         data = {"scores": values, "samples": event["samples"], "images": event["images"], "details": details}
-        scores = bare_scores(values)
-        said = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
-        message = f"Measured on {event['samples']} held-out images at step {step}"
-        self._note(EventType.EVALUATION, message + (f": {said}." if said else "."), step, data)
-        if not scores:
+        self._note(EventType.EVALUATION, scores_message(event), step, data)
+        if not (scores := bare_scores(values)):
             return
         job_id, attempt = self._assignment.job_id, self._assignment.attempt
         self._scored[step] = {"scores": scores, "details": details}
@@ -263,8 +261,3 @@ HANDLERS: dict[str, Callable[[Recorder, Event], None]] = {
     "finished": Recorder._finished,
     "error": Recorder._failed,
 }
-
-
-def bare_scores(values: Mapping[str, float]) -> dict[str, float]:
-    """Of all measured values the scores of made images, by their own names: `fid` for `score/fid`."""
-    return {key.removeprefix("score/"): value for key, value in values.items() if key.startswith("score/")}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from service.tether import PR_SET_PDEATHSIG
 from worker.failures import failure
+from worker.pace import Pace
 from worker.process import STACKS_SIGNAL
 from worker.pulse import pulse
 
@@ -81,22 +82,6 @@ def asked_to_stop() -> Callable[[], bool]:
     asked = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked.set())
     return asked.is_set
-
-
-class Pace:
-    """When a file that grows is worth another copy: after ten seconds, or a twentieth of the run so far.
-
-    A run of days would otherwise have its file copied ten thousand times.
-    """
-
-    def __init__(self, began: float) -> None:
-        self._began = self._last = began
-
-    def due(self, now: float) -> bool:
-        if now - self._last < max(10.0, (now - self._began) / 20):
-            return False
-        self._last = now
-        return True
 
 
 def logged(board: "TensorBoardWriter", out: Path) -> dict[str, Any]:

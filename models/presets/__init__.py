@@ -7,7 +7,8 @@ from models.presets.diffusion import DIFFUSION_PRESETS
 from models.presets.gan import GAN_PRESETS
 from models.presets.preset import Preset
 from models.spec import DatasetFacts, FieldError, Plan, SpecError, resolve
-from models.spec.merge import merge
+from models.spec.fields import UNKNOWN_FIELD
+from models.spec.merge import merge, unknown_nulls
 
 __all__ = ["PRESETS", "Preset", "expand", "plan"]
 
@@ -38,4 +39,8 @@ def plan(raw: Mapping[str, Any], find_dataset: Callable[[str], DatasetFacts | No
     `find_dataset` gives a dataset's facts, or None where there is none of that name.
     Raises SpecError naming every bad field with its JSON path.
     """
-    return resolve(expand(raw), find_dataset)
+    planned = resolve(expand(raw), find_dataset)
+    fields = {name: value for name, value in raw.items() if name != "metadata"}  # whose keys are the client's
+    if unknown := list(unknown_nulls(fields, planned.spec.model_dump(mode="json"))):
+        raise SpecError([FieldError(path, UNKNOWN_FIELD) for path in unknown])
+    return planned

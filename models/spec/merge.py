@@ -1,6 +1,6 @@
 """Overrides merged into a preset: RFC 7396, except where two forms of one choice exclude each other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _EXCLUSIVE = ({"images", "steps"}, {"every_images", "every_steps"})
@@ -27,3 +27,12 @@ def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def unknown_nulls(patch: Mapping[str, Any], complete: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    """The paths of nulls in `patch` that name no member of `complete`; merging drops any null."""
+    for key, value in patch.items():
+        if value is None and key not in complete:
+            yield f"{place}{key}"
+        elif isinstance(value, Mapping) and isinstance(complete.get(key), Mapping):
+            yield from unknown_nulls(value, complete[key], f"{place}{key}.")

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from models.spec.budget import total_steps
 from models.spec.data import DatasetFacts
 from models.spec.derive import derived
-from models.spec.fields import MAX_STEPS, FieldError, SpecError, field_error
+from models.spec.fields import MAX_STEPS, UNKNOWN_FIELD, FieldError, SpecError, field_error
 from models.spec.job import FAMILIES, JobSpec
 from models.spec.merge import merge
 from models.spec.rules import broken_rules
@@ -31,7 +31,7 @@ class Plan:
 
 
 _WORDS = {
-    "extra_forbidden": "is no field of a job spec here; docs/spec.md lists the fields",
+    "extra_forbidden": UNKNOWN_FIELD,
     "missing": "is missing",
 }
 

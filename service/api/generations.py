@@ -1,6 +1,8 @@
 """Images in the shape of OpenAI's API, for its clients: `client.images.generate(model=…, prompt=…)`."""
 
 import base64
+import unicodedata
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -218,13 +220,24 @@ def _label(session: Session, prompt: str, spec: JobSpec) -> int | None:
             "prompt", "this model was trained without labels and makes no chosen class; leave it empty"
         )
     facts = facts_of(session, spec.dataset)
-    names = [] if facts is None else [name.casefold() for name in facts.classes]
-    if wanted.casefold() in names:
-        return names.index(wanted.casefold())
+    if facts and (named := class_named(prompt, facts.classes)) is not None:
+        return named
     if wanted.isdecimal() and int(wanted) < spec.conditional.classes:
         return int(wanted)
     known = ", ".join(facts.classes) if facts else f"0 to {spec.conditional.classes - 1}"
     raise _unfit("prompt", f"{prompt[:100]!r} is no class of this model; it has: {known[:2000]}")
+
+
+def class_named(prompt: str, names: Sequence[str]) -> int | None:
+    """The class of this very name, or the only one that differs in case or in the spaces around it alone."""
+    for form in (str, _folded):
+        if len(named := [label for label, name in enumerate(names) if form(name) == form(prompt)]) == 1:
+            return named[0]
+    return None
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip().casefold()
 
 
 def _unfit(field: str, message: str) -> Invalid:

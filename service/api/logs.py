@@ -1,4 +1,4 @@
-"""What a job's training processes wrote, the last line first."""
+"""A job's log, the last line first."""
 
 from typing import Annotated
 
@@ -19,7 +19,10 @@ def list_logs(
     page: ListPage,
     attempt: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only of this attempt.")] = None,
 ) -> Listing[LogLineReply]:
-    """`limit=N` gives the last N lines. Of an attempt that wrote thousands some in its middle lack."""
+    """How each attempt goes, and what its training process wrote itself. `limit=N` gives the last N lines.
+
+    Of an attempt whose process wrote thousands some in its middle lack.
+    """
     with database.read() as session:
         jobs.get(session, job_id)
         if page.after is not None:

@@ -215,7 +215,7 @@ def logs(
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
-    """Print the last lines that a job's training process wrote."""
+    """Print the last lines of a job's log: how it goes, and what its training process wrote."""
     with connect() as client:
         found = list(client.items(f"/v1/jobs/{job}/logs", limit, attempt=attempt))
     if as_json:

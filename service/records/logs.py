@@ -1,4 +1,4 @@
-"""What the training processes of a job wrote, line by line."""
+"""The lines of a job's log: how each attempt goes, and what its training process wrote itself."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,7 +1,6 @@
 """The training subprocess by its protocol alone: a line in, lines out, and the end with its stdin."""
 
 import io
-import itertools
 import json
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from models.data import PackedDataset
 from models.presets import plan
 from models.spec.data import BUILTIN_DATASETS
 from worker.pulse import MOVES
-from worker.trainer import EXIT_ERROR, EXIT_ORPHANED, Pace
+from worker.trainer import EXIT_ERROR, EXIT_ORPHANED
 
 TINY: dict[str, Any] = {
     "preset": "dcgan",
@@ -128,14 +127,6 @@ def test_a_run_that_fails_leaves_its_tensorboard_file(
     assert "progress" in [event["type"] for event in events]
     assert [event["type"] for event in events[-2:]] == ["logged", "error"]
     assert (tmp_path / "out" / events[-2]["path"]).stat().st_size == events[-2]["size_bytes"]
-
-
-def test_a_file_that_grows_is_copied_ever_more_rarely() -> None:
-    pace = Pace(began=100.0)
-    copies = [second for second in range(7200) if pace.due(100.0 + second)]
-    assert copies[:3] == [10, 20, 30]
-    assert all(later - earlier >= later / 20 for earlier, later in itertools.pairwise(copies))
-    assert len(copies) < 100
 
 
 def test_it_exits_at_once_when_its_stdin_closes(command: Callable[..., dict[str, Any]]) -> None:

@@ -173,6 +173,16 @@ def test_merge_follows_rfc_7396() -> None:
         assert merge(base, patch) == merged
 
 
+def test_a_null_that_names_no_field_is_refused_and_one_that_names_one_is_not() -> None:
+    """Merging drops a null, and with it a misspelt name: `evalution: null` would train with an evaluation."""
+    with pytest.raises(SpecError) as caught:
+        planned({"preset": "dcgan", "evalution": None, "optimizer": {"lr": None}, "network": None})
+    assert [error.path for error in caught.value.errors] == ["evalution", "optimizer.lr", "network"]
+    base = {"preset": "dcgan", "seed": 1, "evaluation": None}
+    same = planned({**base, "batch_size": None, "metadata": {"mine": None}})
+    assert same.spec == planned(base).spec
+
+
 def test_an_object_whose_kind_changes_is_replaced() -> None:
     base = {"optimizer": {"kind": "adam", "betas": [0.5, 0.9], "learning_rate": 1}}
     assert merge(base, {"optimizer": {"kind": "adamw"}}) == {"optimizer": {"kind": "adamw"}}
