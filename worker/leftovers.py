@@ -20,5 +20,4 @@ def give_up(job_id: str, attempt: int, resources: Resources) -> None:
         if (of := _OF_ATTEMPT.match(name)) and int(of[1]) < attempt
     }
     with resources.database.transaction() as session:
-        for prefix in sorted(stored - unwanted.wanted(session, job_id)):
-            unwanted.add(session, prefix)
+        unwanted.add(session, *sorted(stored - unwanted.wanted(session, job_id)))

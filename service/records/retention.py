@@ -1,6 +1,6 @@
 """Which checkpoints stay: the newest, the best, the pinned, and those that something waits for."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, aliased
@@ -14,6 +14,9 @@ from service.records.tables import Checkpoint, Evaluation, ImageBatch, Job
 
 NEWEST = 2
 """Of every job so many stay, with all that it needs to go on from them: one may turn out damaged."""
+
+AT_ONCE = 500
+"""The reconciler gives up so many in one transaction, in which SQLite lets nobody else write."""
 
 
 def pin(session: Session, checkpoint_id: str, *, pinned: bool) -> Checkpoint:
@@ -52,10 +55,7 @@ def tidy(session: Session, job_id: str) -> None:
         and not row.pinned
         and row not in best
     ]
-    waited_for = _waited_for(session, [row.id for row in spare])
-    for row in spare:
-        if row.id not in waited_for:
-            _delete(session, row)
+    _delete_unless_waited_for(session, spare)
     _give_up_states(session, rows[NEWEST:])
 
 
@@ -66,10 +66,10 @@ def pass_over(session: Session, job_id: str, step: int) -> None:
 
 
 def fit(session: Session, budget: int | None) -> int:
-    """Deletes the oldest checkpoints until all together take `budget` bytes; returns how many are over it.
+    """Deletes the oldest checkpoints until all together take `budget` bytes, up to `AT_ONCE` of them.
 
-    The best and the newest of a job are never among them. Jobs that have succeeded give up what only going on
-    from them would need.
+    Returns how many bytes have to stay beyond it: the best and the newest of a job are never deleted. Jobs
+    that have succeeded give up what only going on from them would need.
     """
     _give_up_what_succeeded(session)
     if budget is None:
@@ -84,45 +84,49 @@ def fit(session: Session, budget: int | None) -> int:
         .join(ranked, ranked.c.id == Checkpoint.id)
         .where(ranked.c.by_step > NEWEST, ranked.c.by_score > 1, Checkpoint.pinned.is_(False))
         .order_by(Checkpoint.created_at, Checkpoint.id)
+        .limit(AT_ONCE)
     ).all()
     waited_for = _waited_for(session, [row.id for row in spare])
+    go: list[Checkpoint] = []
     for row in spare:
         if over > 0 and row.id not in waited_for:
             over -= row.size_bytes + (row.state_bytes or 0)
-            _delete(session, row)
-    return max(0, over)
+            go.append(row)
+    _delete(session, *go)
+    return 0 if len(spare) == AT_ONCE else max(0, over)  # the next look goes on
 
 
-def _delete(session: Session, row: Checkpoint) -> None:
-    row.deleted_at, row.state_bytes = session.scalar(select(clock())), None
-    unwanted.add(session, checkpoints.folder_of(row))
-    session.flush()
+def _delete(session: Session, *rows: Checkpoint) -> None:
+    now = session.scalar(select(clock())) if rows else None
+    for row in rows:
+        row.deleted_at, row.state_bytes = now, None
+    unwanted.add(session, *map(checkpoints.folder_of, rows))
+
+
+def _delete_unless_waited_for(session: Session, rows: Sequence[Checkpoint]) -> None:
+    waited_for = _waited_for(session, [row.id for row in rows])
+    _delete(session, *(row for row in rows if row.id not in waited_for))
 
 
 def _give_up_what_succeeded(session: Session) -> None:
     """States, and interim checkpoints but one that is the last, or scored: it may be the best."""
     succeeded = Checkpoint.job_id.in_(select(Job.id).where(Job.status == JobStatus.SUCCEEDED))
     held = select(Checkpoint).where(checkpoints.LIVING, succeeded)
-    _give_up_states(session, session.scalars(held.where(Checkpoint.state_bytes.is_not(None))))
+    _give_up_states(session, session.scalars(held.where(Checkpoint.state_bytes.is_not(None)).limit(AT_ONCE)))
     later = aliased(Checkpoint)
     newer = exists().where(
         later.job_id == Checkpoint.job_id, later.step > Checkpoint.step, later.deleted_at.is_(None)
     )
     spare = Checkpoint.interim & Checkpoint.pinned.is_(False) & Checkpoint.merit.is_(None) & newer
-    rows = session.scalars(held.where(spare)).all()
-    waited_for = _waited_for(session, [row.id for row in rows])
-    for row in rows:
-        if row.id not in waited_for:
-            _delete(session, row)
+    _delete_unless_waited_for(session, session.scalars(held.where(spare).limit(AT_ONCE)).all())
 
 
 def _give_up_states(session: Session, rows: Iterable[Checkpoint]) -> None:
     """No job will go on from these; their weights stay."""
-    for row in rows:
-        if row.state_bytes is not None:
-            row.state_bytes = None
-            unwanted.add(session, f"{checkpoints.folder_of(row)}/{STATE}")
-    session.flush()
+    go = [row for row in rows if row.state_bytes is not None]
+    for row in go:
+        row.state_bytes = None
+    unwanted.add(session, *(f"{checkpoints.folder_of(row)}/{STATE}" for row in go))
 
 
 def _waited_for(session: Session, ids: Collection[str]) -> set[str]:

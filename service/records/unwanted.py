@@ -11,11 +11,13 @@ from sqlalchemy.orm import Session
 from service.records.tables import Checkpoint, Sample, Unwanted
 
 
-def add(session: Session, prefix: str) -> None:
-    """The artifact of this key, or all below it, is to be deleted."""
-    if session.get(Unwanted, prefix) is None:
-        session.add(Unwanted(prefix=prefix))
-        session.flush()
+def add(session: Session, *prefixes: str) -> None:
+    """The artifacts of these keys, or all below them, are to be deleted."""
+    if not prefixes:
+        return
+    named = set(session.scalars(select(Unwanted.prefix).where(Unwanted.prefix.in_(prefixes))))
+    session.add_all(Unwanted(prefix=prefix) for prefix in dict.fromkeys(prefixes) if prefix not in named)
+    session.flush()
 
 
 def wanted(session: Session, job_id: str) -> set[str]:

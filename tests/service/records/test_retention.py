@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from service.errors import Conflict, NotFound
 from service.records import checkpoints, evaluations, images, jobs, retention, unwanted
@@ -141,6 +142,31 @@ def test_a_limit_of_bytes_takes_the_oldest_of_all_jobs(database: Database, new_r
     with database.transaction() as session:
         assert retention.fit(session, 1) == taken - 201
     assert (steps(left(first)), steps(left(second))) == ([1, 3, 4], [2, 3])
+
+
+def test_a_limit_that_is_lowered_is_reached_in_looks_that_let_others_write(
+    database: Database, new_running, store, left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when thousands of deletions are one long transaction, beside which SQLite answers no POST."""
+    monkeypatch.setattr(retention, "AT_ONCE", 30)
+    job = new_running()
+    for step in range(1, 43):
+        store(job, step)
+    statements: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", count)
+    with database.transaction() as session:
+        assert retention.fit(session, 1) == 0, "more can go: nothing has to stay yet"
+    event.remove(database.engine, "before_cursor_execute", count)
+    assert len(left(job)) == 42 - 30
+    assert len(statements) < 30, "a statement for each of them"
+    with database.transaction() as session:
+        assert retention.fit(session, 1) == 2 * 100 + 2 * 300 - 1
+    assert steps(left(job)) == [41, 42]
+    assert len(given_up(database)) == 40 + 40, "their folders, and their states before"
 
 
 def test_a_job_that_has_succeeded_keeps_weights_only(database: Database, new_running, store, left) -> None:
