@@ -91,15 +91,6 @@ class Publisher:
         except _UNREACHABLE:
             return False
 
-    def waiting(self) -> dict[str, int] | None:
-        """Messages in each queue that no worker has taken; None when Redis does not say."""
-        queues = list(dict.fromkeys(TASKS.values()))
-        try:
-            lengths = [self._redis.llen(queue) for queue in queues]
-        except _UNREACHABLE:
-            return None
-        return {queue: int(length) for queue, length in zip(queues, lengths, strict=True)}
-
     async def ask(
         self, task: str, *args: Any, timeout: float, queue: str | None = None
     ) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Mapping, Sequence
 from types import FrameType
+from typing import NamedTuple
 
 from service.artifacts import Artifacts
 from service.errors import AtelierError
@@ -29,7 +30,14 @@ from service.settings import Settings, load_settings
 logger = logging.getLogger(__name__)
 
 EVERY = 3.0
-AT_LEAST = 0.1  # seconds between two looks, however many jobs are due
+AT_LEAST = 0.1  # seconds between two looks, however many jobs are due or files are to go
+
+
+class Cleaned(NamedTuple):
+    """How many bytes of checkpoints have to stay beyond the limit, and whether more can go at once."""
+
+    over: int
+    more: bool
 
 
 def reconcile(database: Database, publisher: Publisher) -> int:
@@ -71,11 +79,8 @@ def clean(
     artifacts: Artifacts,
     checkpoint_bytes: int | None,
     images_kept_seconds: float | None = None,
-) -> int:
-    """Delete checkpoints beyond the limit, images that were kept long enough, and files that were given up.
-
-    Returns the bytes that are still over the limit.
-    """
+) -> Cleaned:
+    """Delete checkpoints beyond the limit, images kept long enough, and files that were given up."""
     with database.transaction() as session:
         if images_kept_seconds is not None:
             images.expire(session, images_kept_seconds)
@@ -86,7 +91,7 @@ def clean(
     if prefixes:
         with database.transaction() as session:
             unwanted.forget(session, prefixes)
-    return over
+    return Cleaned(over, more=len(prefixes) == unwanted.AT_ONCE)
 
 
 def _publish_again(publisher: Publisher, stale: Mapping[str, Sequence[str]]) -> int:
@@ -113,10 +118,10 @@ def run(settings: Settings, stopping: threading.Event) -> None:
         try:
             if due := reconcile(database, publisher):
                 logger.info("%d messages were published again", due)
-            before, over = over, clean(database, artifacts, *limits)
+            before, (over, more) = over, clean(database, artifacts, *limits)
             if over > before:
                 logger.warning("checkpoints that have to stay are %d bytes over the limit", over)
-            seconds = pause(database)
+            seconds = AT_LEAST if more else pause(database)
         except AtelierError as error:
             logger.warning("this look was skipped: %s", error)
         except Exception:

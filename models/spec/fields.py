@@ -13,6 +13,8 @@ MAX_SEED = 2**53 - 1
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Images = Annotated[int, Field(ge=1, le=10**10)]
 MAX_STEPS = 10**8
+MOST_DESCRIBED = 1000
+"""Of more wrong fields in one body only the number is told: each costs microseconds that others wait for."""
 UNKNOWN_FIELD = "is no field of a job spec here; docs/spec.md lists the fields"
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 

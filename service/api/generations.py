@@ -222,7 +222,7 @@ def _label(session: Session, prompt: str, spec: JobSpec) -> int | None:
     facts = facts_of(session, spec.dataset)
     if facts and (named := class_named(prompt, facts.classes)) is not None:
         return named
-    if wanted.isdecimal() and int(wanted) < spec.conditional.classes:
+    if wanted.isascii() and wanted.isdecimal() and int(wanted) < spec.conditional.classes:
         return int(wanted)
     known = ", ".join(facts.classes) if facts else f"0 to {spec.conditional.classes - 1}"
     raise _unfit("prompt", f"{prompt[:100]!r} is no class of this model; it has: {known[:2000]}")

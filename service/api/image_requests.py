@@ -230,7 +230,8 @@ def _sampler(asked: ImagesRequest, spec: JobSpec) -> SamplerSpec | None:
         if sampler is not None and "guidance_scale" in sampler.model_fields_set:
             raise invalid({"guidance_scale": "is in sampler, too; give one of the two"})
     if isinstance(spec, DiffusionSpec):
-        patch = {} if sampler is None else sampler.model_dump(mode="json", exclude_unset=True)
+        given = sampler and sampler.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        patch = given or {}
         patch |= {} if scale is None else {"guidance_scale": scale}
         own = {"sampler": spec.sampler.model_dump(mode="json")}
         sampler = SamplerSpec.model_validate(merge(own, {"sampler": patch})["sampler"])

@@ -9,17 +9,19 @@ from sqlalchemy.orm import Session
 from service.api.bodies import json_body, json_bytes, parse_model
 from service.api.dependencies import Artifacts, Database, LinkMaker, Links, links_of, parts_of
 from service.api.files import MEDIA_TYPES, file_content, made_content, stored_file
+from service.api.heavy import in_turn
 from service.api.idempotency import REUSED, IdempotencyHeader
 from service.api.image_desk import Prepare, artifacts_of, cancel, failure, read
 from service.api.image_replies import ImageBatchReply, image_batch_reply
 from service.api.image_requests import EXAMPLES, ImagesRequest, order
-from service.api.init_images import read_picture
+from service.api.init_images import InitPicture, read_picture
 from service.api.negotiation import JSON, best_accepted
 from service.api.problems import NotAcceptable, invalid, responses
 from service.api.stored_specs import OTHER_VERSION, spec_of
 from service.api.wishes import PREFER, wish_of
 from service.errors import Conflict, NotFound
 from service.records import checkpoints
+from service.records.database import Database as SqlDatabase
 from service.records.requests import Asked
 from service.records.status import OVER, RequestStatus
 from service.records.tables import ImageBatch
@@ -64,7 +66,7 @@ async def create_images(
     parts, links, body = parts_of(request), links_of(request), await json_bytes(request)
     wish = wish_of(request, default=parts.settings.wait_seconds)
     asked, wants_picture = _negotiated(parse_model(ImagesRequest, body), request.headers.get("accept", ""))
-    prepare = await _order(checkpoint_id, asked)
+    prepare = await _order(checkpoint_id, asked, parts.database)
     headers = {} if wish.applied is None else {"Preference-Applied": wish.applied}
     show = partial(_picture, request, parts.artifacts, links, headers) if wants_picture else None
     batch, shown = await parts.images.make(
@@ -164,15 +166,20 @@ def _negotiated(asked: ImagesRequest, accept: str) -> tuple[ImagesRequest, bool]
     return asked.model_copy(update={"format": name}), True
 
 
-async def _order(checkpoint_id: str, asked: ImagesRequest) -> Prepare:
-    # A picture is read before the transaction, which is to be short.
-    init = None if asked.init_image is None else await run_in_threadpool(read_picture, asked.init_image)
-
-    def prepare(session: Session) -> Asked:
+async def _order(checkpoint_id: str, asked: ImagesRequest, database: SqlDatabase) -> Prepare:
+    def prepare(session: Session, init: InitPicture | None = None) -> Asked:
         trained = checkpoints.trained(session, checkpoint_id)
         return Asked(trained.id, order(asked, spec_of(trained), init))
 
-    return prepare
+    def refuse_what_is_wrong_without_the_picture() -> None:
+        with database.read() as session:
+            prepare(session)
+
+    if asked.init_image is None:
+        return prepare
+    # A picture is read before the transaction, which is to be short; and only if it is of use.
+    await run_in_threadpool(refuse_what_is_wrong_without_the_picture)
+    return partial(prepare, init=await in_turn(read_picture, asked.init_image))
 
 
 def _picture(

@@ -4,7 +4,6 @@ import base64
 import binascii
 import hashlib
 import io
-import threading
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 8 * 1024**2
 MAX_PIXELS = 16_000_000
 FORMATS = ("PNG", "JPEG", "WEBP")
-# A picture takes up to 64 MB while it is read; more of them at once would only slow each other down.
-_places = threading.BoundedSemaphore(2)
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ def read_picture(text: str) -> InitPicture:
     """A PNG, JPEG or WebP file in base64; `Invalid` says what it is instead.
 
     The EXIF orientation is applied, transparency laid over white; all metadata stays behind. The square is
-    not larger than the largest model's image.
+    not larger than the largest model's image. Up to 64 MB are taken a few times over while it is read.
     """
     if text.startswith("data:"):
         raise _refused("is a data: URL; leave out all of it up to the comma, and send the base64 alone")
@@ -45,8 +42,7 @@ def read_picture(text: str) -> InitPicture:
         raise _refused("is not base64; encode the bytes of a PNG, JPEG or WebP file") from None
     if len(data) > MAX_BYTES:
         raise _refused(f"has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
-    with _places:
-        return InitPicture(_square(data), hashlib.sha256(data).hexdigest())
+    return InitPicture(_square(data), hashlib.sha256(data).hexdigest())
 
 
 def fitted(picture: InitPicture, spec: JobSpec) -> bytes:

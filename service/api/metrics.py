@@ -1,17 +1,20 @@
 """The curves of a job, as numbers and as a plot."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from models.spec.fields import Text
 from service.api.dependencies import Database
 from service.api.drawing import draw
 from service.api.files import made_content
+from service.api.heavy import in_turn
 from service.api.problems import responses
 from service.api.replies import MetricsReply
 from service.records import checkpoints, jobs, metrics
+from service.records.database import Database as SqlDatabase
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["metrics"])
 
@@ -47,8 +50,13 @@ def get_metrics(
     response_class=Response,
     responses={**made_content("image/png"), **responses(404)},
 )
-def plot_metrics(job_id: str, database: Database, keys: Keys = None) -> Response:
+async def plot_metrics(job_id: str, database: Database, keys: Keys = None) -> Response:
     """A panel for each kind of curve that there is, over the images shown; the best checkpoint is marked."""
+    drawn = await in_turn(draw, **await run_in_threadpool(_plotted, job_id, database, keys))
+    return Response(drawn, media_type="image/png")
+
+
+def _plotted(job_id: str, database: SqlDatabase, keys: list[str] | None) -> dict[str, Any]:
     with database.read() as session:
         job = jobs.get(session, job_id)
         series = metrics.series(session, job_id, _names(keys), PLOT_POINTS)
@@ -56,8 +64,7 @@ def plot_metrics(job_id: str, database: Database, keys: Keys = None) -> Response
         best_images = checkpoints.get(session, flagged.best).images if flagged else None
     what = f"{job.preset or job.spec['family']} on {job.dataset}"
     caption = f"{what} · {job.status.value} · step {job.step:,} of {job.total_steps:,}"
-    drawn = draw(series, title=job.name, caption=caption, best_images=best_images)
-    return Response(drawn, media_type="image/png")
+    return {"series": series, "title": job.name, "caption": caption, "best_images": best_images}
 
 
 def _names(keys: list[str] | None) -> list[str] | None:

@@ -81,6 +81,10 @@ class Problem(BaseModel):
     error: ErrorBody
 
 
+MOST_LISTED = 100
+"""Errors of one body, so that an answer is not larger than what it answers."""
+
+
 def responses(*statuses: int, **described: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of an operation that can end in these errors, each with an example.
 
@@ -102,14 +106,16 @@ def responses(*statuses: int, **described: str) -> dict[int | str, dict[str, Any
 
 
 def invalid(errors: Mapping[str, str] | Iterable[FieldError]) -> Invalid:
-    """A 422 that names every bad field."""
+    """A 422 that names every bad field; of a hundred or more the first ones."""
     if isinstance(errors, Mapping):
         errors = [FieldError(path, message) for path, message in errors.items()]
-    listed = [{"path": error.path, "message": error.message} for error in errors]
+    found = list(errors)
+    listed = [{"path": error.path, "message": error.message} for error in found[:MOST_LISTED]]
     text = "; ".join(f"{one['path'] or 'body'}: {one['message']}" for one in listed)
+    some = "" if len(found) == len(listed) else f", of which these are the first {len(listed)}"
     return Invalid(
         "invalid_request",
-        text if len(listed) == 1 else f"{len(listed)} fields are wrong: {text}",
+        text if len(found) == 1 else f"{len(found):,} fields are wrong{some}: {text}",
         hint="Correct the fields in `errors`; /docs describes each one.",
         param=next((one["path"] for one in listed if one["path"]), None),
         errors=listed,

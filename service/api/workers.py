@@ -6,7 +6,7 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import Database, Publisher
+from service.api.dependencies import Database
 from service.api.problems import responses
 from service.api.replies import CHECKPOINT, MOMENT, example
 from service.records import workers
@@ -48,7 +48,7 @@ class WorkerReply(BaseModel):
 
 
 class WorkersReply(BaseModel):
-    """All workers that were heard of lately, and how many messages wait for each kind."""
+    """All workers that were heard of lately, and how much waits for each kind."""
 
     model_config = example(
         object="list",
@@ -57,20 +57,21 @@ class WorkersReply(BaseModel):
     )
     object: Literal["list"] = "list"
     data: list[WorkerReply]
-    queues: dict[str, int] | None = Field(
-        description="Messages that no worker has taken yet; null while Redis is away. Jobs that wait are in "
-        "`GET /v1/jobs?status=queued`."
+    queues: dict[str, int] = Field(
+        description="What no worker has taken yet: jobs for `train`, batches of images for `sample`, "
+        "datasets and evaluations for `prepare`."
     )
 
 
 @router.get("", operation_id="listWorkers", summary="List the workers that run", responses=responses())
-def list_workers(database: Database, publisher: Publisher) -> WorkersReply:
+def list_workers(database: Database) -> WorkersReply:
     """Each tells of itself every five seconds; one that was not heard of for twenty is not listed."""
     with database.read() as session:
         rows = workers.alive(session)
         trainings = workers.trainings(session, [row.name for row in rows])
+        queues = workers.waiting(session)
     data = [_reply(row, trainings.get(row.name)) for row in rows]
-    return WorkersReply(data=data, queues=publisher.waiting())
+    return WorkersReply(data=data, queues=queues)
 
 
 def _reply(row: Worker, job_id: str | None) -> WorkerReply:

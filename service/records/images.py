@@ -83,12 +83,11 @@ def cancel(session: Session, image_id: str) -> ImageBatch:
     return batch
 
 
-def expire(session: Session, seconds: float, limit: int = 100, now: Now = None) -> int:
+def expire(session: Session, seconds: float, limit: int = unwanted.AT_ONCE, now: Now = None) -> int:
     """Deletes batches that ended so long ago, and gives up their files; how many those were."""
     before = shifted(instant(now), -seconds)
     ended = select(ImageBatch.id).where(ImageBatch.status.in_(OVER), ImageBatch.finished_at < before)
     ids = session.scalars(ended.order_by(ImageBatch.id).limit(limit)).all()
-    for image_id in ids:
-        unwanted.add(session, f"images/{image_id}")
+    unwanted.add(session, *(f"images/{image_id}" for image_id in ids))
     session.execute(delete(ImageBatch).where(ImageBatch.id.in_(ids)))
     return len(ids)

@@ -27,7 +27,10 @@ def wanted(session: Session, job_id: str) -> set[str]:
     return {key.rpartition("/")[0] for key in session.scalars(kept)} | set(session.scalars(pictures))
 
 
-def oldest(session: Session, limit: int = 100) -> Sequence[str]:
+AT_ONCE = 100
+
+
+def oldest(session: Session, limit: int = AT_ONCE) -> Sequence[str]:
     """What to delete next; say so by `forget` once it is gone."""
     query = select(Unwanted.prefix).order_by(Unwanted.created_at, Unwanted.prefix).limit(limit)
     return session.scalars(query).all()

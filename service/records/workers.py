@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from service.records.columns import Now, insert_into, instant, shifted
-from service.records.status import HELD
-from service.records.tables import Job, Worker
+from service.records.status import HELD, DatasetStatus, JobStatus, RequestStatus
+from service.records.tables import Dataset, Evaluation, ImageBatch, Job, Worker
 
 TELLS_EVERY = 5.0  # seconds
 GONE_AFTER = 20.0
@@ -39,6 +39,20 @@ def trainings(session: Session, names: Sequence[str]) -> dict[str, str]:
     """The job that each of these workers trains, where it trains one."""
     held = select(Job.worker, Job.id).where(Job.worker.in_(names), Job.status.in_(HELD))
     return {str(worker): job_id for worker, job_id in session.execute(held)}
+
+
+def waiting(session: Session) -> dict[str, int]:
+    """How much waits for each kind of worker: jobs; batches of images; datasets and evaluations."""
+
+    def count(state: ColumnElement[bool]) -> int:
+        return session.scalar(select(func.count()).where(state)) or 0
+
+    return {
+        "train": count(Job.status == JobStatus.QUEUED),
+        "sample": count(ImageBatch.status == RequestStatus.QUEUED),
+        "prepare": count(Dataset.status == DatasetStatus.PENDING)
+        + count(Evaluation.status == RequestStatus.QUEUED),
+    }
 
 
 def leave(session: Session, name: str) -> None:

@@ -216,11 +216,22 @@ def test_what_was_given_up_is_deleted_and_nothing_else(
             retention.tidy(session, job_id)
     resources.artifacts.put_bytes(b"x", f"{folder}/1-10/checkpoint.safetensors")
     for _ in range(2):
-        assert clean(resources.database, resources.artifacts, None) == 0
+        assert clean(resources.database, resources.artifacts, None) == (0, False)
     exists = resources.artifacts.exists
     assert not exists(f"{folder}/1-1/checkpoint.safetensors")
     kept = [f"1-{step}/{name}.safetensors" for step in (2, 3) for name in ("checkpoint", "state")]
     assert all(exists(f"{folder}/{name}") for name in (*kept, "1-10/checkpoint.safetensors"))
+    with resources.database.read() as session:
+        assert unwanted.oldest(session) == []
+
+
+@SQLITE
+def test_more_files_than_one_look_deletes_go_with_the_next_ones_at_once(resources: Resources) -> None:
+    """Breaks when images expire more slowly than they are made: a look every three seconds takes a hundred."""
+    with resources.database.transaction() as session:
+        unwanted.add(session, *(f"images/{number}" for number in range(unwanted.AT_ONCE + 1)))
+    told = [clean(resources.database, resources.artifacts, None).more for _ in range(2)]
+    assert told == [True, False]
     with resources.database.read() as session:
         assert unwanted.oldest(session) == []
 

@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.Image import Exif
 from PIL.PngImagePlugin import PngInfo
 
+from service.api import images as api_images
 from service.api import init_images
 from service.records import images
 from service.records.database import Database
@@ -101,6 +102,16 @@ def test_more_bytes_than_are_read_are_refused(send: Send, monkeypatch: pytest.Mo
     monkeypatch.setattr(init_images, "MAX_BYTES", len(WHOLE) - 1)
     assert "at most" in send(WHOLE).json()["detail"]
     assert send("A" * 2_000_000).status_code == 413  # the limit of every body
+
+
+def test_a_picture_that_is_of_no_use_is_not_read(
+    send: Send, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks when half a second is spent on decoding for a GAN, or for a checkpoint that is not there."""
+    monkeypatch.setattr(api_images, "read_picture", lambda _: pytest.fail("it was read"))
+    assert send(WHOLE, preset="dcgan").json()["errors"][0]["path"] == "init_image"
+    nowhere = client.post("/v1/checkpoints/ckpt_x/images", json={"init_image": "AAAA"}, headers=ASYNC)
+    assert nowhere.status_code == 404
 
 
 @pytest.mark.parametrize(
