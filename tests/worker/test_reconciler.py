@@ -227,7 +227,7 @@ def test_what_was_given_up_is_deleted_and_nothing_else(
 
 @SQLITE
 def test_more_files_than_one_look_deletes_go_with_the_next_ones_at_once(resources: Resources) -> None:
-    """Breaks when images expire more slowly than they are made: a look every three seconds takes a hundred."""
+    """Breaks when a hundred are all that expires in three seconds, and more are made."""
     with resources.database.transaction() as session:
         unwanted.add(session, *(f"images/{number}" for number in range(unwanted.AT_ONCE + 1)))
     told = [clean(resources.database, resources.artifacts, None).more for _ in range(2)]

@@ -75,6 +75,7 @@ def test_what_does_not_fit_is_refused_at_once(
         ({"sampler": {"steps": 20}}, {"steps": 20}),
         ({"sampler": {"kind": "ddim", "eta": 1}}, {"kind": "ddim", "eta": 1.0}),
         ({"sampler": {"kind": "ddpm", "steps": 9}}, {"kind": "ddpm", "steps": 9}),
+        ({"sampler": {"kind": None, "steps": 9}}, {"kind": "ddim", "steps": 9}),
         ({"guidance_scale": 3}, {"guidance_scale": 3.0}),
         ({"sampler": {"steps": 5}, "guidance_scale": 0}, {"steps": 5, "guidance_scale": 0.0}),
     ],
