@@ -50,7 +50,7 @@ def waiting(session: Session) -> dict[str, int]:
     return {
         "train": count(Job.status == JobStatus.QUEUED),
         "sample": count(ImageBatch.status == RequestStatus.QUEUED),
-        "prepare": count(Dataset.status == DatasetStatus.PENDING)
+        "prepare": count((Dataset.status == DatasetStatus.PENDING) & Dataset.lease_expires_at.is_(None))
         + count(Evaluation.status == RequestStatus.QUEUED),
     }
 
