@@ -8,6 +8,7 @@ from models.presets.gan import GAN_PRESETS
 from models.presets.preset import Preset
 from models.spec import DatasetFacts, FieldError, Plan, SpecError, resolve
 from models.spec.fields import UNKNOWN_FIELD
+from models.spec.job import FAMILIES
 from models.spec.merge import merge, unknown_nulls
 
 __all__ = ["PRESETS", "Preset", "expand", "plan"]
@@ -40,7 +41,9 @@ def plan(raw: Mapping[str, Any], find_dataset: Callable[[str], DatasetFacts | No
     Raises SpecError naming every bad field with its JSON path.
     """
     planned = resolve(expand(raw), find_dataset)
-    fields = {name: value for name, value in raw.items() if name != "metadata"}  # whose keys are the client's
-    if unknown := list(unknown_nulls(fields, planned.spec.model_dump(mode="json"))):
+    own = {name: value for name, value in raw.items() if name != "metadata"}  # whose keys are the client's
+    # Of any family: whoever changes the preset of a spec may null what only the other one has.
+    fields = {name: None for family in FAMILIES.values() for name in family.model_fields}
+    if unknown := list(unknown_nulls(own, fields | planned.spec.model_dump(mode="json"))):
         raise SpecError([FieldError(path, UNKNOWN_FIELD) for path in unknown])
     return planned
