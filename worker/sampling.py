@@ -277,7 +277,7 @@ class Sampler:
                 weights(self._resources.artifacts, stored.artifact, stored.sha256), device=self._device
             )
 
-        return self.warm.get(stored.sha256, stored.id, load_stored)
+        return self.warm.get(stored.id, stored.sha256, load_stored)
 
     def forget_deleted(self) -> None:
         """Let go of checkpoints that were deleted since they were loaded."""

@@ -15,30 +15,30 @@ logger = logging.getLogger(__name__)
 
 
 class Kept(NamedTuple):
-    """A loaded checkpoint, its id, and the bytes of its tensors."""
+    """A loaded checkpoint and the bytes of its tensors."""
 
-    checkpoint_id: str
     loaded: LoadedCheckpoint
     size_bytes: int
 
 
 class WarmCheckpoints:
-    """By content: a step that was trained again keeps its id. Other threads may look and drop, one loads."""
+    """By id and content: a step that was trained again keeps its id. Others may look and drop, one loads."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, sha256: str, checkpoint_id: str, load: Callable[[], LoadedCheckpoint]) -> LoadedCheckpoint:
+    def get(self, checkpoint_id: str, sha256: str, load: Callable[[], LoadedCheckpoint]) -> LoadedCheckpoint:
         """The checkpoint, loaded if it is not here. One that is larger than the limit stays alone."""
+        key = checkpoint_id, sha256
         with self._lock:
-            if sha256 in self._kept:
-                self._kept.move_to_end(sha256)
-                return self._kept[sha256].loaded
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key].loaded
         loaded = self._load(load)
         with self._lock:
-            self._kept[sha256] = Kept(checkpoint_id, loaded, size_of(loaded))
+            self._kept[key] = Kept(loaded, size_of(loaded))
             while len(self._kept) > 1 and sum(kept.size_bytes for kept in self._kept.values()) > self._most:
                 self._kept.popitem(last=False)
         return loaded
@@ -46,9 +46,9 @@ class WarmCheckpoints:
     def drop(self, checkpoint_ids: Collection[str] | None = None) -> None:
         """Let go of these, or of all."""
         with self._lock:
-            for sha256, kept in list(self._kept.items()):
-                if checkpoint_ids is None or kept.checkpoint_id in checkpoint_ids:
-                    del self._kept[sha256]
+            for key in list(self._kept):
+                if checkpoint_ids is None or key[0] in checkpoint_ids:
+                    del self._kept[key]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -56,8 +56,8 @@ class WarmCheckpoints:
         """What is here, the one that was used last at the end."""
         with self._lock:
             return [
-                {"checkpoint_id": kept.checkpoint_id, "size_bytes": kept.size_bytes}
-                for kept in self._kept.values()
+                {"checkpoint_id": checkpoint_id, "size_bytes": kept.size_bytes}
+                for (checkpoint_id, _), kept in self._kept.items()
             ]
 
     def _load(self, load: Callable[[], LoadedCheckpoint]) -> LoadedCheckpoint:

@@ -163,6 +163,20 @@ def test_a_lease_that_cannot_be_renewed_once_costs_no_images(
 
 
 @SQLITE
+def test_of_two_with_equal_weights_each_is_kept_as_itself(
+    resources: Resources, sampler: Sampler, create_checkpoint: Make, ask_images: Make
+) -> None:
+    """Breaks when a repeated run's checkpoint is never told as warm, and goes with the one it repeats."""
+    made = [create_checkpoint() for _ in range(2)]
+    for checkpoint_id in made:
+        ask_images(checkpoint_id, [1])
+        sampler.ring()
+    assert [kept["checkpoint_id"] for kept in sampler.warm.told()] == made
+    sampler.warm.drop([made[0]])
+    assert [kept["checkpoint_id"] for kept in sampler.warm.told()] == made[1:]
+
+
+@SQLITE
 def test_those_used_last_stay_in_memory_within_the_limit_and_deleted_ones_go(
     resources: Resources, create_checkpoint: Make, ask_images: Make
 ) -> None:
