@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 MAX_SEED = 2**53 - 1
 """The largest seed: every JSON client, JavaScript's included, can write it exactly."""
@@ -39,6 +39,14 @@ class SpecError(ValueError):
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = tuple(errors)
         super().__init__("; ".join(f"{error.path or 'spec'}: {error.message}" for error in errors))
+
+
+def details(error: ValidationError) -> list[Mapping[str, Any]]:
+    """What pydantic says of each wrong field; of more than `MOST_DESCRIBED` their number alone."""
+    if (count := error.error_count()) <= MOST_DESCRIBED:
+        return [*error.errors(include_url=False)]
+    said = f"has {count:,} wrong or unknown fields; the documentation lists the right ones"
+    return [{"type": "too_many", "loc": ("",), "msg": said}]
 
 
 def field_error(detail: Mapping[str, Any], *, skip: int = 0, words: Mapping[str, str]) -> FieldError:

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from models.spec.budget import total_steps
 from models.spec.data import DatasetFacts
 from models.spec.derive import derived
-from models.spec.fields import MAX_STEPS, MOST_DESCRIBED, UNKNOWN_FIELD, FieldError, SpecError, field_error
+from models.spec.fields import MAX_STEPS, UNKNOWN_FIELD, FieldError, SpecError, details, field_error
 from models.spec.job import FAMILIES, JobSpec
 from models.spec.merge import merge
 from models.spec.rules import broken_rules
@@ -47,10 +47,7 @@ def load_spec(raw: Mapping[str, Any]) -> JobSpec:
     try:
         return FAMILIES[family].model_validate_json(_as_json(raw), strict=True)
     except ValidationError as error:
-        if (count := error.error_count()) > MOST_DESCRIBED:
-            message = f"has {count:,} wrong or unknown fields; docs/spec.md lists the right ones"
-            raise SpecError([FieldError("", message)]) from None
-        raise SpecError([_problem(detail) for detail in error.errors(include_url=False)]) from None
+        raise SpecError([_problem(detail) for detail in details(error)]) from None
 
 
 def resolve(raw: Mapping[str, Any], find_dataset: Callable[[str], DatasetFacts | None]) -> Plan:

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from models.spec.fields import MOST_DESCRIBED
+from models.spec.fields import details
 from service.api.dependencies import parts_of
 from service.api.problems import BadRequest, UnsupportedMediaType, field_errors, invalid
 from service.errors import TooLarge
@@ -68,10 +68,7 @@ def parse_model(model: type[Body], body: bytes) -> Body:
     try:
         return model.model_validate_json(body, strict=True)
     except ValidationError as error:
-        if (count := error.error_count()) > MOST_DESCRIBED:
-            message = f"has {count:,} wrong or unknown fields; /docs describes the right ones"
-            raise invalid({"": message}) from None
-        raise invalid(field_errors(error.errors(include_url=False))) from None
+        raise invalid(field_errors(details(error))) from None
 
 
 def json_body(schema: str, examples: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from models.spec.fields import Text
+from models.spec.fields import Text, details
 from service.api.dataset_replies import DatasetProgress, DatasetReply
 from service.api.dependencies import Artifacts, Database, LinkMaker, Links, ListPage, Publisher, naming_cursor
 from service.api.files import file_content, stored_file
@@ -172,7 +172,7 @@ def _parse(fields: dict[str, str]) -> DatasetForm:
     try:
         return DatasetForm.model_validate(fields)
     except ValidationError as error:
-        raise invalid(field_errors(error.errors(include_url=False))) from None
+        raise invalid(field_errors(details(error))) from None
 
 
 def _reply(row: Dataset, links: LinkMaker) -> DatasetReply:
