@@ -95,6 +95,19 @@ def test_interrupted_while_it_starts_nothing_is_left(tmp_path: Path, delay: floa
         stack.end()
 
 
+def test_interrupted_before_a_command_runs_it_ends_quietly() -> None:
+    """Ctrl-C while typer reads the commands' signatures would show a traceback through our code."""
+    interrupted = (
+        "import os, signal, typer.main; from service.__main__ import main\n"
+        "typer.main.get_command = lambda _: os.kill(os.getpid(), signal.SIGINT)\n"
+        "main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 @pytest.mark.slow
 def test_ended_by_any_signal_it_leaves_nothing_and_starts_again_with_its_key(tmp_path: Path) -> None:
     """A crash of `atelier up`, or a service manager's SIGTERM, must not orphan processes or lose data."""
