@@ -4,7 +4,6 @@ import logging
 import threading
 
 from service.errors import AtelierError
-from worker.process import start_fresh
 from worker.resources import Resources
 from worker.supervisor import StartTrainer, supervise, supervise_next
 
@@ -22,9 +21,7 @@ class Seat:
     trainer was killed goes on without any message.
     """
 
-    def __init__(
-        self, resources: Resources, stopping: threading.Event, start: StartTrainer = start_fresh
-    ) -> None:
+    def __init__(self, resources: Resources, stopping: threading.Event, start: StartTrainer) -> None:
         self._resources = resources
         self._stopping = stopping
         self._start = start

@@ -20,7 +20,7 @@ from worker import classifiers, leftovers
 from worker.failures import crash_error, failure
 from worker.lease import Lease, Order
 from worker.packed_images import packed_images
-from worker.process import Child, Event, TrainerProcess, start_fresh
+from worker.process import Child, Event, TrainerProcess
 from worker.pulse import MOVES
 from worker.recorder import Assignment, Recorder
 from worker.resources import Resources
@@ -52,9 +52,7 @@ class Ending(StrEnum):
     LOST = "lost"  # the job is not this worker's any more
 
 
-def supervise(
-    job_id: str, resources: Resources, stopping: threading.Event, start: StartTrainer = start_fresh
-) -> bool:
+def supervise(job_id: str, resources: Resources, stopping: threading.Event, start: StartTrainer) -> bool:
     """Run the job that has waited longest, be it this one or another; False if none waits.
 
     One that was given back has rung last, and was there first.
@@ -63,9 +61,7 @@ def supervise(
     return supervise_next(resources, stopping, start)
 
 
-def supervise_next(
-    resources: Resources, stopping: threading.Event, start: StartTrainer = start_fresh
-) -> bool:
+def supervise_next(resources: Resources, stopping: threading.Event, start: StartTrainer) -> bool:
     """Run the job that has waited longest; False if none waits for a worker, or this one is shutting down."""
     while not stopping.is_set():
         with resources.database.read() as session:

@@ -181,6 +181,8 @@ class CeleryWorker:
             "ATELIER_REDIS_URL": settings.redis_url,
             "ATELIER_ARTIFACTS_URL": settings.artifacts_url,
             "ATELIER_DEVICE": settings.device,
+            # One job is sooner begun by a new interpreter than by a server that has everything loaded.
+            "ATELIER_PRELOAD": os.environ.get("ATELIER_PRELOAD", "False"),
         }
         flags = ["--without-mingle", "--without-gossip", "--without-heartbeat", "--loglevel", "INFO"]
         size = ["--concurrency", "4" if queue == "sample" else "1", "--hostname", f"{queue}@test"]

@@ -13,11 +13,11 @@ from service.records.events import EventType
 from service.records.merit import merit
 from service.records.status import JobStatus, RequestStatus
 from service.records.tables import Evaluation
+from tests.worker.trainers import supervise
 from worker import evaluating, renewal
 from worker.evaluating import evaluate
 from worker.renewal import Renewal
 from worker.resources import Resources
-from worker.supervisor import supervise
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 OWN: dict[str, Any] = {

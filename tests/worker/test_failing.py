@@ -17,11 +17,11 @@ from service.artifacts import Artifacts
 from service.errors import Unavailable
 from service.records import checkpoints, jobs
 from service.records.status import JobStatus
+from tests.worker.trainers import supervise
 from worker.failures import failure
 from worker.process import start_fresh
 from worker.resources import Resources
 from worker.resuming import start_of
-from worker.supervisor import supervise
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 

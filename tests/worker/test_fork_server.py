@@ -210,9 +210,14 @@ def end(child: Child) -> None:
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_killed_worker_takes_its_server_and_even_a_stopped_trainer_with_it(
-    training: Training, wait_until: Callable[..., None]
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    database_url: str,
+    wait_until: Callable[..., None],
 ) -> None:
     """Breaks when an orphan holds a GPU for ever, or each killed worker leaves a server's memory behind."""
+    monkeypatch.setenv("ATELIER_PRELOAD", "True")
+    training: Training = request.getfixturevalue("training")
     (server,) = children_named("worker.fork_server", psutil.Process(training.worker.process.pid))
     assert "".join(training.trainer.cmdline()) == "worker.trainer (forked)"
     training.trainer.send_signal(signal.SIGSTOP)  # it cannot read the end of its stdin

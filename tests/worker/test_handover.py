@@ -15,9 +15,9 @@ from service.records.tables import Job
 from service.settings import Settings
 from tests.faulty_proxy import Fault, FaultyProxy
 from tests.worker.conftest import CeleryWorker
+from tests.worker.trainers import supervise
 from worker.reconciler import reconcile
 from worker.resources import Resources
-from worker.supervisor import supervise
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 

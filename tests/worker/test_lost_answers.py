@@ -15,8 +15,8 @@ from service.records.status import JobStatus
 from service.settings import Settings
 from tests.chaos.proxy import Proxy
 from tests.conftest import TINY
+from tests.worker.trainers import supervise
 from worker.resources import Resources
-from worker.supervisor import supervise
 
 pytestmark = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 

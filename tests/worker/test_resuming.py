@@ -12,17 +12,18 @@ import safetensors.torch
 from service.records import checkpoints, events, jobs, metrics
 from service.records.status import JobStatus
 from service.records.tables import Job
+from tests.worker.trainers import supervise
 from worker.resources import Resources
 from worker.resuming import Start, start_of
-from worker.supervisor import supervise
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
+SAVED_EVERY = 150
 LONG: dict[str, Any] = {
-    "budget": {"steps": 1500},
+    "budget": {"steps": 1200},
     "log_every_steps": 7,
-    "checkpoints": {"every_steps": 250},
-    "samples": {"every_steps": 1500},
+    "checkpoints": {"every_steps": SAVED_EVERY},
+    "samples": {"every_steps": 1200},
     "memory_format": "contiguous",
     "precision": "fp32",
 }
@@ -39,7 +40,7 @@ def outcome(resources: Resources, job_id: str) -> tuple[Any, ...]:
         curves = metrics.series(session, job_id, max_points=5000)
         last = checkpoints.latest_first(session, job_id)[0]
     told = {key: curve for key, curve in curves.items() if not key.startswith(("memory/", "rate/"))}
-    assert told["loss/generator"]["step"] == [*range(7, 1500, 7), 1500]
+    assert told["loss/generator"]["step"] == [*range(7, 1200, 7), 1200]
     return told, last.step, last.sha256
 
 
@@ -68,46 +69,45 @@ def _count(resources: Resources, job_id: str) -> int:
         return len(checkpoints.latest_first(session, job_id))
 
 
-@pytest.mark.parametrize("interruption", ["worker stopped", "trainer killed", "paused"])
 def test_an_interrupted_job_ends_as_if_nothing_had_happened(
-    resources: Resources,
-    create_job: Callable[..., str],
-    wait_until: Callable[..., None],
-    interruption: str,
+    resources: Resources, create_job: Callable[..., str], wait_until: Callable[..., None]
 ) -> None:
     """Breaks when the job fails, begins anew, repeats a step in its curves, or ends with other weights."""
     whole = create_job(**LONG)
     supervise(whole, resources, threading.Event())
     job_id = create_job(**LONG)
 
-    def interrupt(stopping: threading.Event) -> None:
-        if interruption == "worker stopped":
-            stopping.set()
-        elif interruption == "paused":
-            with resources.database.transaction() as session:
-                jobs.request_pause(session, job_id)
-        else:
-            process = trainer()
-            assert process is not None
-            process.kill()
+    def kill(_: threading.Event) -> None:
+        process = trainer()
+        assert process is not None
+        process.kill()
 
-    run_and(interrupt, resources, job_id, wait_until)
-    job = job_of(resources, job_id)
-    paused = interruption == "paused"
-    assert (job.status, job.attempt, job.error) == (JobStatus.PAUSED if paused else JobStatus.QUEUED, 1, None)
-    assert job.failures == (1 if interruption == "trainer killed" else 0)
-    if paused:
-        assert trainer() is None
+    def pause(_: threading.Event) -> None:
         with resources.database.transaction() as session:
-            jobs.request_resume(session, job_id)
+            jobs.request_pause(session, job_id)
+
+    def state() -> tuple[Any, ...]:
+        job = job_of(resources, job_id)
+        return job.status, job.attempt, job.failures, job.error
+
+    run_and(threading.Event.set, resources, job_id, wait_until)  # its worker is stopped
+    assert state() == (JobStatus.QUEUED, 1, 0, None)
+    run_and(kill, resources, job_id, wait_until)
+    assert state() == (JobStatus.QUEUED, 2, 1, None)
+    wait_until(lambda: _may_run(resources, job_id), "the end of the wait")
+    run_and(pause, resources, job_id, wait_until)
+    assert trainer() is None
+    assert state() == (JobStatus.PAUSED, 3, 0, None), "the checkpoint it has saved since forgives the crash"
+    with resources.database.transaction() as session:
+        jobs.request_resume(session, job_id)
     supervise(job_id, resources, threading.Event())
-    job = job_of(resources, job_id)
-    assert (job.status, job.attempt, job.error) == (JobStatus.SUCCEEDED, 2, None)
+    assert state() == (JobStatus.SUCCEEDED, 4, 0, None)
     with resources.database.read() as session:
-        (resumed,) = events.page(session, job_id, types=[events.EventType.RESUMED]).items
-    assert resumed.step is not None
-    if interruption != "trainer killed":
-        assert resumed.step % 250, "it stopped behind the step it was at, not at its last checkpoint"
+        resumed = events.page(session, job_id, types=[events.EventType.RESUMED], limit=100).items
+    paused, killed, stopped = (event.step or 0 for event in resumed)
+    assert stopped % SAVED_EVERY, "it goes on from the step it was at"
+    assert killed % SAVED_EVERY == 0, "it goes on from its last checkpoint"
+    assert paused % SAVED_EVERY, "it goes on from the step it was at"
     assert outcome(resources, job_id) == outcome(resources, whole)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from service.records import jobs
 from service.records.status import JobStatus
+from tests.worker.trainers import start_trainer
 from worker import seat as seat_module
 from worker.resources import Resources
 from worker.seat import Seat
@@ -23,7 +24,7 @@ def stopping() -> threading.Event:
 def seat(resources: Resources, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[Seat]:
     """A seat that looks every tenth of a second."""
     monkeypatch.setattr(seat_module, "LOOK_EVERY", 0.1)
-    made = Seat(resources, stopping)
+    made = Seat(resources, stopping, start_trainer)
     thread = made.look()
     yield made
     stopping.set()
@@ -75,7 +76,7 @@ def test_a_job_that_is_given_back_at_a_stop_is_left_to_other_workers(
 ) -> None:
     """Breaks when the look that a job's end wakes takes the job again, in a worker that is shutting down."""
     job_id = create_job(**endless)
-    seat = Seat(resources, stopping)
+    seat = Seat(resources, stopping, start_trainer)
     with seat._taken:  # the look waits for its next turn, so that the message takes the job
         look = seat.look()
         message = threading.Thread(target=seat.train, args=(job_id,))

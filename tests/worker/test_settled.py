@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from service.records import jobs
+from tests.worker.trainers import supervise
 from worker.resources import Resources
 from worker.settled import Settled
-from worker.supervisor import supervise
 
 ASKED: dict[str, Any] = {
     "family": "gan",

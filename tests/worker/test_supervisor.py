@@ -13,11 +13,11 @@ from sqlalchemy import make_url, update
 from service.records import datasets, jobs, leases, logs, metrics
 from service.records.status import JobStatus
 from service.records.tables import Dataset, Job
+from tests.worker.trainers import supervise
 from worker import lease as lease_module
 from worker import recorder
 from worker.failures import crash_error, failure
 from worker.resources import Resources
-from worker.supervisor import supervise
 from worker.waiting import ring_for_jobs
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

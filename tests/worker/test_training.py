@@ -24,8 +24,10 @@ def test_a_job_runs_to_its_end_and_leaves_everything_it_promised(
     submit: Callable[..., str],
     status_of: Callable[[str], JobStatus],
     wait_until: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Breaks when events are lost on their way to SQL, or rows name files that are not there."""
+    monkeypatch.setenv("ATELIER_PRELOAD", "True")  # as in a deployment
     worker = start_worker("train")
     job_id = submit(precision="auto", samples={"every_steps": 2, "count": 4}, checkpoints={"every_steps": 2})
     wait_until(lambda: status_of(job_id) == JobStatus.SUCCEEDED, f"success; log: {worker.log[-3000:]}")

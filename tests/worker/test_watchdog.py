@@ -13,10 +13,11 @@ from service.records import events, jobs, logs
 from service.records.events import EventType
 from service.records.status import JobStatus
 from service.records.tables import Job
+from tests.worker.trainers import supervise
 from worker.process import start_fresh
 from worker.pulse import MOVES, pulse
 from worker.resources import Resources
-from worker.supervisor import StartTrainer, supervise
+from worker.supervisor import StartTrainer
 from worker.watchdog import Watchdog
 
 SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
