@@ -8,6 +8,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := models service worker migrations tests benchmarks
+# Many processes share few cores: one thread each, none spins while it waits, and what is compiled is kept.
+TESTING := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
 help: ## List the targets
 	@echo "Atelier: trains image generators behind a REST service."
@@ -29,7 +31,7 @@ check: setup ## Formatting, lint, types, import arrows and all tests but the slo
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
+	$(TESTING) $(BIN)/python -m pytest -q -m "not slow" -n 3 --dist worksteal
 
 slow: setup ## The tests that take longer than ten seconds each
 	$(BIN)/python -m pytest -q -m slow

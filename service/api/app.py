@@ -1,5 +1,6 @@
 """The HTTP application: its parts, its routes, its errors and its OpenAPI document."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -127,11 +128,16 @@ async def _closing(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _describe(app: FastAPI) -> None:
-    """Replace the document that FastAPI makes; it is made once, at the first call."""
+    """Replace the document that FastAPI makes; it is made once, at the first call.
+
+    It takes half a second, in which a busy service has requests in every thread that need it as well.
+    """
+    making = threading.Lock()
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = schema.document(app, BODIES)
-        return app.openapi_schema
+        with making:
+            if app.openapi_schema is None:
+                app.openapi_schema = schema.document(app, BODIES)
+            return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to change the document

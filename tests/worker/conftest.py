@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from service.records import checkpoints, datasets, endings, images, jobs, leases
 from service.records.status import JobStatus
 from service.settings import Settings
 from tests.conftest import TINY
+from tests.worker.trainers import trainers
 from worker.resources import Resources, open_resources
 
 ENDLESS = {
@@ -205,8 +205,7 @@ class CeleryWorker:
         return " ready." in self.log
 
     def trainers(self) -> list[psutil.Process]:
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if "worker.trainer" in " ".join(child.cmdline())]
+        return trainers(self.process.pid)
 
     def end(self) -> None:
         if self.process.poll() is None:
@@ -267,6 +266,5 @@ def training(
 
 def pytest_unconfigure() -> None:
     """No trainer of this test run outlives it."""
-    for child in psutil.Process().children(recursive=True):
-        if "worker.trainer" in " ".join(child.cmdline()):
-            child.send_signal(signal.SIGKILL)
+    for trainer in trainers():
+        trainer.kill()

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from models import checkpoint_folders
@@ -17,7 +16,7 @@ from service.artifacts import Artifacts
 from service.errors import Unavailable
 from service.records import checkpoints, jobs
 from service.records.status import JobStatus
-from tests.worker.trainers import supervise
+from tests.worker.trainers import supervise, trainers
 from worker.failures import failure
 from worker.process import start_fresh
 from worker.resources import Resources
@@ -28,9 +27,8 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 def fill_the_disk() -> None:
     """From now on no file of a trainer can grow beyond a kilobyte."""
-    for process in psutil.Process().children(recursive=True):
-        if "worker.trainer" in " ".join(process.cmdline()):
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1024, 1024))
+    for trainer in trainers():
+        resource.prlimit(trainer.pid, resource.RLIMIT_FSIZE, (1024, 1024))
 
 
 def test_a_full_disk_fails_the_job_and_damages_nothing(

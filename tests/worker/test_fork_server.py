@@ -14,6 +14,7 @@ import pytest
 from models.data import PackedDataset
 from tests.models.training.specs import small
 from tests.worker.conftest import Training
+from tests.worker.trainers import children_named
 from worker.fork_server import AVAILABLE, Fork, ForkServer
 from worker.process import Child, TrainerProcess, start_fresh
 from worker.pulse import MOVES
@@ -52,11 +53,6 @@ def told(trainer: TrainerProcess, until: str | None = None) -> list[dict[str, An
         if (event := trainer.next_event(timeout=0.1)) is not None and event["type"] != MOVES:
             events.append(event)
     return events
-
-
-def children_named(name: str, process: psutil.Process) -> list[psutil.Process]:
-    found = process.children(recursive=True)
-    return [child for child in found if name in " ".join(child.cmdline())]
 
 
 def is_gone(process: psutil.Process) -> bool:
@@ -218,7 +214,7 @@ def test_a_killed_worker_takes_its_server_and_even_a_stopped_trainer_with_it(
     """Breaks when an orphan holds a GPU for ever, or each killed worker leaves a server's memory behind."""
     monkeypatch.setenv("ATELIER_PRELOAD", "True")
     training: Training = request.getfixturevalue("training")
-    (server,) = children_named("worker.fork_server", psutil.Process(training.worker.process.pid))
+    (server,) = children_named("worker.fork_server", training.worker.process.pid)
     assert "".join(training.trainer.cmdline()) == "worker.trainer (forked)"
     training.trainer.send_signal(signal.SIGSTOP)  # it cannot read the end of its stdin
     training.worker.process.kill()
@@ -233,5 +229,5 @@ def test_preloading_can_be_switched_off(
     """Breaks when an operator who is short of memory has no way to say so."""
     monkeypatch.setenv("ATELIER_PRELOAD", "False")
     training: Training = request.getfixturevalue("training")
-    assert children_named("worker.fork_server", psutil.Process(training.worker.process.pid)) == []
+    assert children_named("worker.fork_server", training.worker.process.pid) == []
     assert training.trainer.cmdline()[1:] == ["-m", "worker.trainer"]

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import safetensors.torch
 
 from service.records import checkpoints, events, jobs, metrics
 from service.records.status import JobStatus
 from service.records.tables import Job
-from tests.worker.trainers import supervise
+from tests.worker.trainers import supervise, trainers
 from worker.resources import Resources
 from worker.resuming import Start, start_of
 
@@ -44,11 +43,6 @@ def outcome(resources: Resources, job_id: str) -> tuple[Any, ...]:
     return told, last.step, last.sha256
 
 
-def trainer() -> psutil.Process | None:
-    found = psutil.Process().children(recursive=True)
-    return next((process for process in found if "worker.trainer" in " ".join(process.cmdline())), None)
-
-
 def run_and(
     interrupt: Callable[[threading.Event], object],
     resources: Resources,
@@ -78,9 +72,8 @@ def test_an_interrupted_job_ends_as_if_nothing_had_happened(
     job_id = create_job(**LONG)
 
     def kill(_: threading.Event) -> None:
-        process = trainer()
-        assert process is not None
-        process.kill()
+        (trainer,) = trainers()
+        trainer.kill()
 
     def pause(_: threading.Event) -> None:
         with resources.database.transaction() as session:
@@ -96,7 +89,7 @@ def test_an_interrupted_job_ends_as_if_nothing_had_happened(
     assert state() == (JobStatus.QUEUED, 2, 1, None)
     wait_until(lambda: _may_run(resources, job_id), "the end of the wait")
     run_and(pause, resources, job_id, wait_until)
-    assert trainer() is None
+    assert trainers() == []
     assert state() == (JobStatus.PAUSED, 3, 0, None), "the checkpoint it has saved since forgives the crash"
     with resources.database.transaction() as session:
         jobs.request_resume(session, job_id)
@@ -123,10 +116,9 @@ def test_a_trainer_that_is_killed_three_times_before_it_saves_fails_its_job(
         wait_until(lambda: _may_run(resources, job_id), "the end of the wait")
         thread = threading.Thread(target=supervise, args=(job_id, resources, threading.Event()))
         thread.start()
-        wait_until(trainer, "the trainer's start")
-        process = trainer()
-        assert process is not None
-        process.kill()
+        wait_until(trainers, "the trainer's start")
+        (trainer,) = trainers()
+        trainer.kill()
         wait_until(lambda thread=thread: not thread.is_alive(), "the attempt's end")
     job = job_of(resources, job_id)
     assert (job.status, job.attempt) == (JobStatus.FAILED, 3)

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import psutil
 import pytest
 from sqlalchemy import make_url, update
 
 from service.records import datasets, jobs, leases, logs, metrics
 from service.records.status import JobStatus
 from service.records.tables import Dataset, Job
-from tests.worker.trainers import supervise
+from tests.worker.trainers import supervise, trainers
 from worker import lease as lease_module
 from worker import recorder
 from worker.failures import crash_error, failure
@@ -39,11 +38,6 @@ def in_background(resources: Resources, wait_until: Callable[..., None]) -> Iter
     stopping.set()
     for thread in threads:
         wait_until(lambda thread=thread: not thread.is_alive(), "the supervisor's end")
-
-
-def trainers() -> list[psutil.Process]:
-    found = psutil.Process().children(recursive=True)
-    return [process for process in found if "worker.trainer" in " ".join(process.cmdline())]
 
 
 def job_of(resources: Resources, job_id: str) -> Job:

@@ -1,6 +1,7 @@
 """The OpenAPI document: complete enough to generate clients from, and true of what is answered."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -21,6 +22,14 @@ OPEN = {"/livez", "/readyz"}
 def document(app: FastAPI) -> dict[str, Any]:
     described: dict[str, Any] = app.openapi()
     return described
+
+
+def test_it_is_made_once_however_many_ask_first(app: FastAPI) -> None:
+    """Breaks when each of the first forty requests spends half a second of every other's time on it."""
+    app.openapi_schema = None
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: app.openapi(), range(8)))
+    assert all(document is made[0] for document in made)
 
 
 def _operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
