@@ -19,13 +19,13 @@ JOB: dict[str, Any] = {
     "preset": "dcgan",
     "seed": 3,
     "precision": "fp32",
-    "budget": {"steps": 400},
+    "budget": {"steps": 240},
     "batch_size": 16,
     "generator": {"ngf": 4},
     "discriminator": {"ndf": 4},
-    "evaluation": {"every_steps": 100, "scores": []},
+    "evaluation": {"every_steps": 60, "scores": []},
     "checkpoints": {"every_steps": 20},
-    "samples": {"every_steps": 200, "count": 4},
+    "samples": {"every_steps": 120, "count": 4},
     "log_every_steps": 7,
     "memory_format": "contiguous",
     "threads": 1,
@@ -66,11 +66,11 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(tmp_path: Path) -> Non
     subprocess.run(command("resume", killed), check=True, stderr=subprocess.DEVNULL)
     assert told(killed) == told(whole)
     for name in ("checkpoint.safetensors", "state.safetensors"):
-        last = Path("checkpoints") / "00000400" / name
+        last = Path("checkpoints") / "00000240" / name
         assert (killed / last).read_bytes() == (whole / last).read_bytes()
     curves = EventAccumulator(str(killed / "tensorboard")).Reload()
     steps = [point.step for point in curves.Scalars("loss/generator")]
-    assert steps == [*range(7, 400, 7), 400]
+    assert steps == [*range(7, 240, 7), 240]
 
 
 @pytest.mark.parametrize("left", ["nothing", "no checkpoint", "another run's"])

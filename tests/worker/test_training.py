@@ -79,45 +79,36 @@ def test_a_job_cancelled_while_queued_is_not_started(
 
 
 @SQLITE
-def test_cancelling_ends_the_process_before_the_job_says_so(
+def test_a_job_whose_trainer_is_killed_is_tried_again_and_cancelled_once_that_one_is_gone(
     resources: Resources,
     training: Training,
     status_of: Callable[[str], JobStatus],
     wait_until: Callable[..., None],
 ) -> None:
-    """Breaks when `cancelled` is written while the trainer may still hold memory."""
-    with resources.database.transaction() as session:
-        jobs.request_cancel(session, training.job_id)
-    wait_until(lambda: status_of(training.job_id) == JobStatus.CANCELLED, "the cancelled job")
-    assert not training.alive
-    with resources.database.read() as session:
-        kinds = [event.type for event in events.page(session, training.job_id, limit=100).items]
-    assert kinds.count("job.cancelled") == 1
-
-
-@SQLITE
-def test_a_job_whose_trainer_is_killed_is_tried_again_and_says_why(
-    resources: Resources,
-    training: Training,
-    status_of: Callable[[str], JobStatus],
-    wait_until: Callable[..., None],
-) -> None:
-    """Breaks when a trainer's death hangs its worker, ends its job, or is told as nothing."""
+    """Breaks when its death ends the job or is told as nothing, or `cancelled` is written too soon."""
 
     def attempt() -> int:
         with resources.database.read() as session:
             return jobs.get(session, training.job_id).attempt
 
     training.trainer.kill()
-    wait_until(lambda: attempt() == 2, "the second attempt")
+    wait_until(lambda: attempt() == 2 and training.worker.trainers(), "the second attempt")
     with resources.database.read() as session:
         job = jobs.get(session, training.job_id)
         (again,) = events.page(session, training.job_id, types=[EventType.REQUEUED]).items
     assert (job.status, job.failures, job.error) == (JobStatus.RUNNING, 1, None)
     assert "killed by SIGKILL" in again.message
+
+    (following,) = training.worker.trainers()
     with resources.database.transaction() as session:
         jobs.request_cancel(session, training.job_id)
     wait_until(lambda: status_of(training.job_id) == JobStatus.CANCELLED, "the cancelled job")
+    assert not following.is_running() or following.status() == psutil.STATUS_ZOMBIE, (
+        "it may hold memory still"
+    )
+    with resources.database.read() as session:
+        kinds = [event.type for event in events.page(session, training.job_id, limit=100).items]
+    assert kinds.count("job.cancelled") == 1
 
 
 @SQLITE

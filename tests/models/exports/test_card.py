@@ -32,7 +32,6 @@ def spec_of(raw: Mapping[str, Any]) -> JobSpec:
     [
         {"preset": "dcgan", "conditional": {}, "generator": {"ngf": 8}},
         {"preset": "ddpm", "network": TINY_UNET},
-        {"preset": "edm", "network": TINY_UNET},
         {"preset": "flow-dit", "conditional": {}, "network": {"width": 32, "depth": 2}},
     ],
     ids=str,

@@ -125,7 +125,7 @@ def whole(
 
 
 @pytest.mark.parametrize("whole", RUNS, indirect=True, scope="module")
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(step=st.integers(1, STEPS - 1))
 def test_stopped_anywhere_and_resumed_nothing_differs(
     whole: tuple[JobSpec, list[Event], Path],

@@ -27,7 +27,7 @@ from tests.service.api.conftest import Trained
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
-EXAMPLES = 8
+EXAMPLES = 6
 BOUNDED = hypothesis.settings(
     max_examples=EXAMPLES,
     deadline=None,
