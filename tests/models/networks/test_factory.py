@@ -1,7 +1,5 @@
-"""From a spec to its networks: devices, seeds, and what a GAN does not import."""
+"""From a spec to its networks: devices, seeds, and the noise schedules."""
 
-import subprocess
-import sys
 from itertools import pairwise
 
 import pytest
@@ -123,26 +121,3 @@ def test_noise_schedules_are_the_published_ones(kind: NoiseScheduleKind) -> None
             torch.cos(time * torch.pi / 2) ** 2 / torch.cos(torch.tensor(0.008 / 1.008 * torch.pi / 2)) ** 2
         )
     assert torch.allclose(kept[:-1].double(), expected[:-1].double(), atol=1e-5)
-
-
-def test_a_gan_never_imports_diffusers() -> None:
-    """It takes seconds and 100 MB, which a worker that samples GANs need not pay."""
-    program = """
-import sys
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from models import checkpoints
-from models.networks import build_networks, count_parameters, training_memory_bytes
-from models.presets import plan
-from models.sampling import generate
-from models.sampling.pictures import encode, grid
-from models.spec import BUILTIN_DATASETS
-spec = plan({"preset": "dcgan", "generator": {"ngf": 4}}, BUILTIN_DATASETS.get).spec
-count_parameters(spec), training_memory_bytes(spec)
-with TemporaryDirectory() as folder:
-    networks = build_networks(spec)
-    saved = checkpoints.save(Path(folder), spec=spec, step=1, images=64, networks=networks, averaged=None)
-    encode(grid(generate(checkpoints.load(saved.path).networks, spec, [1, 2])), "png")
-assert "diffusers" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", program], check=True)
