@@ -31,7 +31,7 @@ check: setup ## Formatting, lint, types, import arrows and all tests but the slo
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(TESTING) $(BIN)/python -m pytest -q -m "not slow" -n 4 --dist worksteal
+	$(TESTING) $(BIN)/python -m pytest -q -m "not slow" -n 3 --dist worksteal
 
 slow: setup ## The tests that take longer than ten seconds each
 	$(BIN)/python -m pytest -q -m slow

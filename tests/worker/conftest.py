@@ -159,14 +159,15 @@ def status_of(resources: Resources) -> Callable[[str], JobStatus]:
 
 
 @pytest.fixture
-def wait_until() -> Callable[..., None]:
-    """Waits for a condition; slow is no failure, hung is."""
+def wait_until() -> Callable[..., Any]:
+    """Waits for a condition, and returns what it then is; slow is no failure, hung is."""
 
-    def wait(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    def wait(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
         deadline = time.monotonic() + seconds
-        while not condition():
+        while not (found := condition()):
             assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
             time.sleep(0.05)
+        return found
 
     return wait
 

@@ -108,7 +108,7 @@ def test_a_trainer_that_is_killed_three_times_before_it_saves_fails_its_job(
     resources: Resources,
     create_job: Callable[..., str],
     endless: dict[str, Any],
-    wait_until: Callable[..., None],
+    wait_until: Callable[..., Any],
 ) -> None:
     """Breaks when a job that can never run is tried for ever."""
     job_id = create_job(**endless)
@@ -116,8 +116,7 @@ def test_a_trainer_that_is_killed_three_times_before_it_saves_fails_its_job(
         wait_until(lambda: _may_run(resources, job_id), "the end of the wait")
         thread = threading.Thread(target=supervise, args=(job_id, resources, threading.Event()))
         thread.start()
-        wait_until(trainers, "the trainer's start")
-        (trainer,) = trainers()
+        (trainer,) = wait_until(trainers, "the trainer's start")
         trainer.kill()
         wait_until(lambda thread=thread: not thread.is_alive(), "the attempt's end")
     job = job_of(resources, job_id)

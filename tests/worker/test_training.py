@@ -83,7 +83,7 @@ def test_a_job_whose_trainer_is_killed_is_tried_again_and_cancelled_once_that_on
     resources: Resources,
     training: Training,
     status_of: Callable[[str], JobStatus],
-    wait_until: Callable[..., None],
+    wait_until: Callable[..., Any],
 ) -> None:
     """Breaks when its death ends the job or is told as nothing, or `cancelled` is written too soon."""
 
@@ -92,14 +92,13 @@ def test_a_job_whose_trainer_is_killed_is_tried_again_and_cancelled_once_that_on
             return jobs.get(session, training.job_id).attempt
 
     training.trainer.kill()
-    wait_until(lambda: attempt() == 2 and training.worker.trainers(), "the second attempt")
+    (following,) = wait_until(lambda: attempt() == 2 and training.worker.trainers(), "the second attempt")
     with resources.database.read() as session:
         job = jobs.get(session, training.job_id)
         (again,) = events.page(session, training.job_id, types=[EventType.REQUEUED]).items
     assert (job.status, job.failures, job.error) == (JobStatus.RUNNING, 1, None)
     assert "killed by SIGKILL" in again.message
 
-    (following,) = training.worker.trainers()
     with resources.database.transaction() as session:
         jobs.request_cancel(session, training.job_id)
     wait_until(lambda: status_of(training.job_id) == JobStatus.CANCELLED, "the cancelled job")
