@@ -17,11 +17,10 @@ from worker.resuming import Start, start_of
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
-SAVED_EVERY = 150
 LONG: dict[str, Any] = {
     "budget": {"steps": 1200},
     "log_every_steps": 7,
-    "checkpoints": {"every_steps": SAVED_EVERY},
+    "checkpoints": {"every_steps": 150},
     "samples": {"every_steps": 1200},
     "memory_format": "contiguous",
     "precision": "fp32",
@@ -83,24 +82,30 @@ def test_an_interrupted_job_ends_as_if_nothing_had_happened(
         job = job_of(resources, job_id)
         return job.status, job.attempt, job.failures, job.error
 
+    def saved() -> int:
+        with resources.database.read() as session:
+            return checkpoints.latest_first(session, job_id)[0].step
+
     run_and(threading.Event.set, resources, job_id, wait_until)  # its worker is stopped
     assert state() == (JobStatus.QUEUED, 1, 0, None)
+    stopped_at = saved()
+    assert stopped_at == job_of(resources, job_id).step, "a stop saves the step it is at"
     run_and(kill, resources, job_id, wait_until)
     assert state() == (JobStatus.QUEUED, 2, 1, None)
+    killed_at = saved()
     wait_until(lambda: _may_run(resources, job_id), "the end of the wait")
     run_and(pause, resources, job_id, wait_until)
     assert trainers() == []
     assert state() == (JobStatus.PAUSED, 3, 0, None), "the checkpoint it has saved since forgives the crash"
+    paused_at = saved()
+    assert paused_at == job_of(resources, job_id).step, "a pause saves the step it is at"
     with resources.database.transaction() as session:
         jobs.request_resume(session, job_id)
     supervise(job_id, resources, threading.Event())
     assert state() == (JobStatus.SUCCEEDED, 4, 0, None)
     with resources.database.read() as session:
         resumed = events.page(session, job_id, types=[events.EventType.RESUMED], limit=100).items
-    paused, killed, stopped = (event.step or 0 for event in resumed)
-    assert stopped % SAVED_EVERY, "it goes on from the step it was at"
-    assert killed % SAVED_EVERY == 0, "it goes on from its last checkpoint"
-    assert paused % SAVED_EVERY, "it goes on from the step it was at"
+    assert [event.step for event in resumed] == [paused_at, killed_at, stopped_at]
     assert outcome(resources, job_id) == outcome(resources, whole)
 
 
